@@ -1,0 +1,59 @@
+"""Networks of the homework, built from a seed.
+
+For defining networks only; how they are trained is in `training`, and layer tables in
+`architectures`.
+"""
+
+import torch
+from torch import nn
+
+__all__ = ["LeNet5", "build", "count_parameters"]
+
+
+class LeNet5(nn.Sequential):
+    """LeNet-5 with ReLU and max pooling, for 28×28 grey images (LeCun et al. 1998, Fig. 2).
+
+    Input (N, 1, 28, 28) float32, output (N, num_classes) logits. With 10 classes it has 61,706
+    parameters.
+    """
+
+    def __init__(self, num_classes: int = 10) -> None:
+        # ReLU in place: the same values, one pass over memory less.
+        super().__init__(
+            nn.Conv2d(1, 6, kernel_size=5, padding=2),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, kernel_size=5),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(16 * 5 * 5, 120),
+            nn.ReLU(inplace=True),
+            nn.Linear(120, 84),
+            nn.ReLU(inplace=True),
+            nn.Linear(84, num_classes),
+        )
+
+
+_MODELS = {"lenet5": LeNet5}
+
+
+def build(name: str, num_classes: int, seed: int) -> nn.Module:
+    """Return a network with weights drawn from ``seed``; the global random state stays as it was.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown.
+    """
+    if name not in _MODELS:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(sorted(_MODELS))}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _MODELS[name](num_classes)
+    return model.to(memory_format=torch.channels_last)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters, weights and biases, trained or frozen."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,158 @@
+"""How large a run is: the numbers behind the profiles `smoke`, `laptop` and `full`.
+
+One frozen dataclass for each problem. Change a number here, or by name for one run: in the
+notebook's parameters cell, or with ``python -m hw3utils run problem1 -p seeds=3``.
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hw3utils import paths
+
+__all__ = ["PROFILES", "Problem1", "Settings", "problem1", "problem2", "profile_name"]
+
+PROFILES = ("smoke", "laptop", "full")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every problem's settings share: the profile, and where its run writes.
+
+    Attributes
+    ----------
+    profile : str
+        One of `PROFILES`.
+    changed : tuple of str
+        The numbers that were overridden by name, as ``"name=value"``.
+    """
+
+    profile: str
+    changed: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> Path:
+        """The folder into which this run writes; changed numbers never mix with the profile's."""
+        return paths.output_dir(self.profile + ("-changed" if self.changed else ""))
+
+    @property
+    def figures(self) -> Path:
+        """The folder for this run's figures."""
+        return self.output / "figures"
+
+    @property
+    def results(self) -> Path:
+        """The folder for this run's JSON and CSV files."""
+        return self.output / "answers" / "results"
+
+
+@dataclass(frozen=True)
+class Problem1(Settings):
+    """Sizes of Problem 1; the defaults are the handout's own numbers.
+
+    Attributes
+    ----------
+    n_train, n_validation, n_test : int
+        Images in each part: at most 48,000, 12,000 and 10,000.
+    sweep_epochs : int
+        Epochs for each of the ten learning rates of 1.1, and for each batch size of 1.3d.
+    budget_epochs : int
+        Epochs for each schedule of 1.2.
+    cycles : int
+        Whole cycles of the cyclical schedule within that budget (Smith advises at least 3).
+    final_amplitude : float
+        What is left of the cycle's amplitude at the end of the budget, as a fraction.
+    stage_epochs : int
+        Epochs at each of the eight batch sizes of 1.3a to 1.3c.
+    seeds : int
+        Independent repetitions of the runs of 1.2 and 1.3a to 1.3c.
+    """
+
+    n_train: int = 48_000
+    n_validation: int = 12_000
+    n_test: int = 10_000
+    sweep_epochs: int = 5
+    budget_epochs: int = 15
+    cycles: int = 3
+    final_amplitude: float = 0.1
+    stage_epochs: int = 2
+    seeds: int = 1
+
+
+_PROBLEM1 = {
+    "smoke": {
+        "n_train": 5_120,
+        "n_validation": 500,
+        "n_test": 500,
+        "sweep_epochs": 1,
+        "budget_epochs": 3,
+        "stage_epochs": 1,
+    },
+    "laptop": {},
+    "full": {"seeds": 3},
+}
+
+
+def profile_name(profile: str | None = None) -> str:
+    """Return the profile to use: the argument, else ``HW3_PROFILE``, else ``"laptop"``.
+
+    Raises
+    ------
+    ValueError
+        It is not one of `PROFILES`.
+    """
+    name = profile or os.environ.get("HW3_PROFILE") or "laptop"
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return name
+
+
+def problem1(profile: str | None = None, **changes: Any) -> Problem1:
+    """Return the settings of Problem 1; ``changes`` override single numbers (None changes nothing).
+
+    Raises
+    ------
+    ValueError
+        The profile or a changed name is unknown, or a value makes no sense.
+    """
+    return _settings(Problem1, _PROBLEM1, profile, changes)
+
+
+def problem2(profile: str | None = None) -> Settings:
+    """Return the settings of Problem 2, which is calculation: the same in every profile."""
+    return Settings(profile=profile_name(profile))
+
+
+def _settings(kind: type, sizes: dict, profile: str | None, changes: dict[str, Any]) -> Any:
+    """Build a settings dataclass from a profile's sizes and the changes, checking each change."""
+    name = profile_name(profile)
+    defaults = kind(profile=name, **sizes[name])
+    allowed = {f.name for f in dataclasses.fields(kind)} - {
+        f.name for f in dataclasses.fields(Settings)
+    }
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if unknown := sorted(set(changes) - allowed):
+        raise ValueError(
+            f"unknown number {', '.join(unknown)}: choose from {', '.join(sorted(allowed))}"
+        )
+    for key, value in changes.items():
+        _check_change(key, value, getattr(defaults, key))
+    changed = tuple(
+        f"{key}={value}"
+        for key, value in sorted(changes.items())
+        if value != getattr(defaults, key)
+    )
+    return dataclasses.replace(defaults, **changes, changed=changed)
+
+
+def _check_change(name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than the profile's, or one that is not positive."""
+    wanted = type(default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{name}={value!r}: expected {wanted.__name__}, like {default!r}")
+    if wanted in (int, float) and not value > 0:
+        raise ValueError(f"{name}={value!r}: must be greater than 0")

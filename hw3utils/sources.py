@@ -1,0 +1,218 @@
+"""Fetching real data and weights: every source in order, every checksum in full.
+
+An `Artefact` lists its files with their SHA-256 digests and the sources that may supply them.
+`fetch` returns its folder as soon as all files are there and right. Decoding is not done here.
+"""
+
+import gzip
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hw3utils import paths
+from hw3utils.storage import file_sha256
+
+__all__ = ["FASHION_MNIST", "Artefact", "Source", "SourcesExhaustedError", "fetch", "missing_files"]
+
+STALL_SECONDS = 30
+COMMAND_SECONDS = 600
+
+
+class SourcesExhaustedError(RuntimeError):
+    """No source supplied the right files; the message lists each source and why it failed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that may hold an artefact.
+
+    Attributes
+    ----------
+    name : str
+        Shown in messages.
+    supply : callable
+        ``supply(folder)`` puts the artefact's files into ``folder``, or raises. It may leave other
+        files there too.
+    """
+
+    name: str
+    supply: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A set of files that is fetched as a whole.
+
+    Attributes
+    ----------
+    name : str
+        Shown in messages.
+    folder : str
+        Where the files belong, relative to the data folder.
+    files : mapping of str to str
+        File name to SHA-256 digest (hexadecimal) of its content.
+    sources : tuple of Source
+        Tried in this order.
+    """
+
+    name: str
+    folder: str
+    files: Mapping[str, str]
+    sources: tuple[Source, ...]
+
+
+def missing_files(artefact: Artefact, folder: Path) -> dict[str, str]:
+    """Return the artefact's files that are not in ``folder`` as they should be, with the reason."""
+    reasons = {}
+    for name, digest in artefact.files.items():
+        path = folder / name
+        if not path.is_file():
+            reasons[name] = "missing"
+        elif (found := file_sha256(path)) != digest:
+            reasons[name] = f"wrong content (SHA-256 {found[:12]}…, expected {digest[:12]}…)"
+    return reasons
+
+
+def fetch(artefact: Artefact, data_dir: Path | None = None) -> Path:
+    """Make sure that the artefact's files are in place, and return their folder.
+
+    Files that are there are verified in full each time; a truncated or altered one is fetched
+    again. A source works in a temporary folder, and only files with the right checksum are moved
+    out of it, each by one rename: a kill at any moment loses nothing and leaves nothing wrong.
+
+    Raises
+    ------
+    SourcesExhaustedError
+        No source supplied the right files.
+    """
+    data_dir = Path(data_dir) if data_dir else paths.data_dir()
+    folder = data_dir / artefact.folder
+    missing = missing_files(artefact, folder)
+    if not missing:
+        return folder
+    failures = [f"already in {folder}: {_listed(missing)}"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in artefact.sources:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as scratch:
+            try:
+                source.supply(Path(scratch))
+                if wrong := missing_files(artefact, Path(scratch)):
+                    raise ValueError(_listed(wrong))
+            except Exception as error:  # noqa: BLE001, B902 - whatever went wrong, the next source is tried
+                failures.append(f"{source.name}: {_first_line(error)}")
+                continue
+            for name in artefact.files:
+                os.replace(Path(scratch) / name, folder / name)  # noqa: PTH105 - overwrites, on Windows too
+            return folder
+    tried = "\n".join(f"  {number}. {failure}" for number, failure in enumerate(failures, 1))
+    wanted = "\n".join(f"  {name}  (SHA-256 {digest})" for name, digest in artefact.files.items())
+    raise SourcesExhaustedError(
+        f"{artefact.name} could not be had. Tried in this order:\n{tried}\n"
+        f"Put these files by hand into {folder} and run again:\n{wanted}"
+    )
+
+
+def run_command(*command: str, cwd: Path) -> None:
+    """Run a client program such as ``apt-get`` or ``npm``; raise with its last words if it fails.
+
+    Raises
+    ------
+    RuntimeError
+        The program is not installed, fails, or takes longer than `COMMAND_SECONDS`.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise RuntimeError(f"{command[0]} is not installed")
+    try:
+        subprocess.run(
+            [program, *command[1:]],
+            cwd=cwd,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.CalledProcessError as error:
+        words = (error.stderr or error.stdout or "").strip().splitlines() or ["no message"]
+        raise RuntimeError(f"{' '.join(command[:2])} failed: {words[-1]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{command[0]} took longer than {COMMAND_SECONDS} s") from error
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {reason}" for name, reason in reasons.items())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _unpack_gzip(folder: Path, into: Path) -> None:
+    """Unpack every ``*.gz`` file of ``folder`` into ``into`` under its name without ``.gz``."""
+    for packed in folder.glob("*.gz"):
+        with gzip.open(packed) as source, (into / packed.stem).open("wb") as target:
+            shutil.copyfileobj(source, target)
+
+
+def _fashion_mnist_from_torchvision(folder: Path) -> None:
+    from torchvision.datasets import FashionMNIST
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        FashionMNIST(str(folder), download=True)
+    finally:
+        socket.setdefaulttimeout(before)
+    _unpack_gzip(folder / "FashionMNIST" / "raw", folder)
+
+
+def _fashion_mnist_from_installed_package(folder: Path) -> None:
+    installed = Path("/usr/share/datasets/fashion-mnist")
+    if not installed.is_dir():
+        raise FileNotFoundError(f"{installed} does not exist")
+    _unpack_gzip(installed, folder)
+
+
+def _fashion_mnist_from_apt(folder: Path) -> None:
+    package = "dataset-fashion-mnist"
+    for made in ("lists/partial", "cache/archives/partial"):
+        (folder / made).mkdir(parents=True)
+    options = [
+        "-o",
+        f"Dir::State::Lists={folder / 'lists'}",
+        "-o",
+        f"Dir::Cache={folder / 'cache'}",
+    ]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options += ["-o", "APT::Sandbox::User=root"]
+    run_command("apt-get", *options, "update", cwd=folder)
+    run_command("apt-get", *options, "download", package, cwd=folder)
+    archive = next(folder.glob("*.deb"))
+    run_command("dpkg-deb", "-x", str(archive), str(folder / "unpacked"), cwd=folder)
+    _unpack_gzip(folder / "unpacked" / "usr" / "share" / "datasets" / "fashion-mnist", folder)
+
+
+# Digests of the unpacked files. The Debian package repacks the official .gz files without the name
+# and time in their headers: the packed files differ between sources, the images do not.
+FASHION_MNIST = Artefact(
+    name="FashionMNIST",
+    folder="FashionMNIST/raw",
+    files={
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",  # noqa: E501
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",  # noqa: E501
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",  # noqa: E501
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",  # noqa: E501
+    },
+    sources=(
+        Source("torchvision's download", _fashion_mnist_from_torchvision),
+        Source("installed package dataset-fashion-mnist", _fashion_mnist_from_installed_package),
+        Source("apt-get download dataset-fashion-mnist", _fashion_mnist_from_apt),
+    ),
+)

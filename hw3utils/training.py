@@ -1,0 +1,240 @@
+"""The one training loop: SGD on the cross-entropy, as a `Run` describes it.
+
+For a single run in this process. Many runs, in parallel and cached, are the business of `sweeps`.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from hw3utils.data import ImageSet, Scale
+from hw3utils.evaluation import Evaluation, evaluate, zero_totals
+from hw3utils.runs import FitResult, Run
+
+__all__ = [
+    "accumulate_gradient",
+    "check_fits",
+    "fit",
+    "has_diverged",
+    "minibatches",
+    "pick_device",
+    "sgd",
+]
+
+DIVERGENCE_CHECK_EVERY = 50
+DIVERGED_ABOVE_GUESSING = 4.0
+
+
+def pick_device() -> torch.device:
+    """Return the device to train on: cuda where there is one, else mps, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def fit(
+    model: nn.Module,
+    run: Run,
+    train: ImageSet,
+    validation: ImageSet,
+    scale: Scale,
+    *,
+    progress: bool = False,
+) -> FitResult:
+    """Train ``model`` in place as ``run`` describes, with SGD on the cross-entropy.
+
+    Parameters
+    ----------
+    model : Module
+        Takes (N, C, H, W) float32 images, returns (N, num_classes) logits. Its device decides where
+        the images are put, once.
+    run : Run
+        The description. The order of the images comes from a generator seeded with ``run.seed``.
+    train, validation : ImageSet
+        Every epoch sees each training image once; the last batch may be smaller.
+    scale : Scale
+        Turns uint8 images into the network's input.
+    progress : bool
+        Show a progress bar with loss and time left.
+
+    Returns
+    -------
+    FitResult
+        The history and weights; a run that diverges (see `has_diverged`) ends early, marked so.
+
+    Raises
+    ------
+    ValueError
+        A batch is larger than the training set, or the network does not fit the images.
+    """
+    device = next(model.parameters()).device
+    check_fits(model, run, train, scale)
+    train, validation = train.to(device), validation.to(device)
+    optimizer = sgd(model, run)
+    num_updates = run.num_updates(len(train))
+    scheduler = run.schedule.build(optimizer, num_updates)
+    order = torch.Generator().manual_seed(run.seed)
+    rows: list[dict[str, Any]] = []
+    learning_rates: list[float] = []
+    best_state, best_accuracy, diverged = _copy_state(model), -1.0, False
+    with tqdm(total=num_updates, disable=not progress, unit="update", leave=False) as bar:
+        for epoch, batch_size in enumerate(run.batch_sizes, 1):
+            began = time.perf_counter()
+            model.train()
+            totals = zero_totals(device)
+            updates = seen = 0
+            for indices in minibatches(len(train), batch_size, order):
+                batch = indices.to(device)
+                optimizer.zero_grad(set_to_none=True)
+                totals += accumulate_gradient(model, train, batch, scale, run.micro_batch_size)
+                learning_rates.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                scheduler.step()
+                updates += 1
+                seen += len(batch)
+                if updates % DIVERGENCE_CHECK_EVERY == 0 and has_diverged(totals[0] / seen, train):
+                    break
+            loss, correct = (totals / seen).tolist()
+            diverged = has_diverged(loss, train)
+            row = {"epoch": epoch, "batch_size": batch_size, "updates": updates}
+            row |= _epoch_scores(model, loss, correct, diverged, validation, scale)
+            rows.append(row | {"seconds": time.perf_counter() - began})
+            bar.update(updates)
+            bar.set_postfix(loss=f"{row['train_loss']:.3f}")
+            if diverged:
+                break
+            if row["validation_accuracy"] > best_accuracy:
+                best_state, best_accuracy = _copy_state(model), row["validation_accuracy"]
+    return FitResult(
+        run=run,
+        history=pd.DataFrame(rows),
+        learning_rates=torch.tensor(learning_rates, dtype=torch.float64),
+        state=_copy_state(model),
+        best_state=best_state,
+        diverged=diverged,
+    )
+
+
+def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
+    """Return SGD over the parameters that need a gradient, set up as ``run`` describes."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(
+        parameters,
+        lr=run.schedule.lr,
+        momentum=run.momentum,
+        weight_decay=run.weight_decay,
+        fused=parameters[0].device.type in ("cpu", "cuda"),
+    )
+
+
+def minibatches(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Yield one epoch's minibatches: every index once, in an order drawn from ``generator``."""
+    yield from torch.randperm(num_images, generator=generator).split(batch_size)
+
+
+def accumulate_gradient(
+    model: nn.Module,
+    images: ImageSet,
+    batch: Tensor,
+    scale: Scale,
+    micro_batch_size: int | None = None,
+) -> Tensor:
+    """Add the gradient of the mean cross-entropy over ``batch`` to the parameters' gradients.
+
+    The batch goes through the network in micro-batches. Each one's *summed* loss is divided by the
+    number of images in the whole batch, so the sum of the gradients is that of the full batch also
+    when the last micro-batch is smaller. (Statistics of BatchNorm remain those of a micro-batch.)
+
+    Parameters
+    ----------
+    batch : Tensor
+        Indices into ``images``: shape (batch size,), int64.
+
+    Returns
+    -------
+    Tensor
+        Shape (2,), without gradient: the summed loss and the number of correct images.
+    """
+    totals = zero_totals(images.labels.device)
+    for indices in batch.split(micro_batch_size or len(batch)):
+        labels = images.labels[indices]
+        logits = model(scale(images.images[indices]))
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        (loss / len(batch)).backward()
+        totals[0] += loss.detach()
+        totals[1] += (logits.detach().argmax(dim=1) == labels).sum()
+    return totals
+
+
+def check_fits(model: nn.Module, run: Run, train: ImageSet, scale: Scale) -> None:
+    """Refuse a run that cannot work, before any training.
+
+    Raises
+    ------
+    ValueError
+        A batch size exceeds the number of images, the network does not take images of this shape,
+        or it returns another number of logits than there are classes.
+    """
+    if max(run.batch_sizes) > len(train):
+        raise ValueError(
+            f"batch size {max(run.batch_sizes)} is larger than the {len(train)} training images"
+        )
+    shape = tuple(train.images.shape[1:])
+    device = next(model.parameters()).device
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = model(scale(train.images[:1].to(device)))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"the network does not take images of shape {shape}: {reason}") from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if logits.shape != (1, train.num_classes):
+        raise ValueError(
+            f"{train.num_classes} classes need logits of shape (N, {train.num_classes}); "
+            f"the network returns (N, {', '.join(map(str, logits.shape[1:]))})"
+        )
+
+
+def has_diverged(mean_loss: Tensor | float, images: ImageSet) -> bool:
+    """Tell whether a training loss is not finite, or over 4 times that of guessing, ln(classes)."""
+    limit = DIVERGED_ABOVE_GUESSING * math.log(images.num_classes)
+    return not float(mean_loss) <= limit
+
+
+def _epoch_scores(
+    model: nn.Module,
+    loss: float,
+    accuracy: float,
+    diverged: bool,
+    validation: ImageSet,
+    scale: Scale,
+) -> dict[str, float]:
+    """Return the epoch's losses and accuracies; all NaN once it has diverged."""
+    if diverged:
+        loss = accuracy = math.nan
+        validated = Evaluation(math.nan, math.nan)
+    else:
+        validated = evaluate(model, validation, scale)
+    return {
+        "train_loss": loss,
+        "train_accuracy": accuracy,
+        "validation_loss": validated.loss,
+        "validation_accuracy": validated.accuracy,
+    }
+
+
+def _copy_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
