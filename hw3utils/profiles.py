@@ -66,6 +66,10 @@ class Problem1(Settings):
         What is left of the cycle's amplitude at the end of the budget, as a fraction.
     stage_epochs : int
         Epochs at each of the eight batch sizes of 1.3a to 1.3c.
+    range_test_updates : int
+        Weight updates of the LR range test.
+    noise_repetitions : int
+        Big batches from which the gradient noise scale is estimated.
     seeds : int
         Independent repetitions of the runs of 1.2 and 1.3a to 1.3c.
     """
@@ -78,17 +82,21 @@ class Problem1(Settings):
     cycles: int = 3
     final_amplitude: float = 0.1
     stage_epochs: int = 2
+    range_test_updates: int = 500
+    noise_repetitions: int = 20
     seeds: int = 1
 
 
 _PROBLEM1 = {
     "smoke": {
-        "n_train": 5_120,
+        "n_train": 4_096,
         "n_validation": 500,
         "n_test": 500,
         "sweep_epochs": 1,
         "budget_epochs": 3,
         "stage_epochs": 1,
+        "range_test_updates": 150,
+        "noise_repetitions": 3,
     },
     "laptop": {},
     "full": {"seeds": 3},

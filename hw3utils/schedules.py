@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from torch.optim import Optimizer, lr_scheduler
+import torch
+from torch.optim import SGD, Optimizer, lr_scheduler
 
 __all__ = [
     "Constant",
@@ -23,6 +24,7 @@ __all__ = [
     "Steps",
     "candidate_learning_rates",
     "decay_factor",
+    "learning_rates",
     "suggest_lr_bounds",
 ]
 
@@ -168,6 +170,18 @@ class Steps(Schedule):
         """See `Schedule.build`."""
         milestones = [round(fraction * num_updates) for fraction in self.at]
         return lr_scheduler.MultiStepLR(optimizer, milestones, gamma=self.factor)
+
+
+def learning_rates(schedule: Schedule, num_updates: int) -> list[float]:
+    """Return the learning rate of each of ``num_updates`` updates; no network is involved."""
+    optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=schedule.lr)
+    scheduler = schedule.build(optimizer, num_updates)
+    rates = []
+    for _ in range(num_updates):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
 
 
 def decay_factor(final_fraction: float, num_updates: int) -> float:

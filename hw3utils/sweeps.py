@@ -8,9 +8,11 @@ import ast
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from hw3utils import data, evaluation, models, paths, runs, schedules, storage, 
 from hw3utils.data import ImageSet, Scale
 from hw3utils.runs import FitResult, Run
 
-__all__ = ["code_fingerprint", "fit_all", "num_workers", "result_key"]
+__all__ = ["code_fingerprint", "fit_all", "fit_arms", "num_workers", "result_key"]
 
 _CODE_THAT_DECIDES = (data, evaluation, models, runs, schedules, training)
 _MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef)
@@ -79,6 +81,31 @@ def fit_all(
             bar.update()
             bar.set_postfix(loss=f"{result.final['train_loss']:.3f}")
     return [results[run] for run in wanted]
+
+
+def fit_arms(
+    arms: Mapping[str, Run],
+    seeds: int,
+    train: ImageSet,
+    validation: ImageSet,
+    scale: Scale,
+    **options: Any,
+) -> dict[str, list[FitResult]]:
+    """Train each arm of an experiment with the seeds 0, 1, … and return its results by name.
+
+    Parameters
+    ----------
+    arms : mapping of str to Run
+        The name of each arm and its description; the description's own seed is not used.
+    seeds : int
+        How many.
+    **options
+        Passed on to `fit_all`.
+    """
+    runs = {name: [replace(run, seed=seed) for seed in range(seeds)] for name, run in arms.items()}
+    wanted = list(itertools.chain.from_iterable(runs.values()))
+    results = iter(fit_all(wanted, train, validation, scale, **options))
+    return {name: [next(results) for _ in repeated] for name, repeated in runs.items()}
 
 
 def num_workers() -> int:

@@ -1,0 +1,111 @@
+"""The command line: ``python -m hw3utils run``, ``… data`` and ``… publish``."""
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from hw3utils import execute, paths, profiles, sources
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line asks; return 0, 1 for a failure, 2 for a wrong command."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    try:
+        return asked.command(asked)
+    except ValueError as error:
+        print(f"hw3utils: {error}", file=sys.stderr)
+        return 2
+    except (sources.SourcesExhaustedError, execute.NotebookFailed, OSError) as error:
+        print(f"hw3utils: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nhw3utils: interrupted; finished runs are kept, the same command goes on from there"
+        )
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m hw3utils", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="run | data | publish")
+
+    run = commands.add_parser("run", help="execute the notebooks and export them as HTML")
+    run.add_argument("problems", nargs="*", metavar="problem", help="default: all")
+    run.add_argument("--profile", help=f"{' | '.join(profiles.PROFILES)} (default: laptop)")
+    run.add_argument("--output", type=Path, help="default: output/<profile> in the project")
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a number of the notebook's parameters cell; may be repeated",
+    )
+    run.set_defaults(command=_run)
+
+    data = commands.add_parser("data", help="fetch and verify the data, run nothing")
+    data.set_defaults(command=_data)
+
+    publish = commands.add_parser(
+        "publish", help="make a finished laptop run the committed one (for maintainers)"
+    )
+    publish.add_argument("problems", nargs="*", metavar="problem", help="default: all")
+    publish.add_argument("--output", type=Path, help="the run's folder; default: output/laptop")
+    publish.set_defaults(command=_publish)
+    return parser
+
+
+def _run(asked: argparse.Namespace) -> int:
+    problems = execute.find_problems(asked.problems)
+    profile = profiles.profile_name(asked.profile)
+    parameters = dict(_parameter(text) for text in asked.parameters)
+    if "profile" in parameters:
+        raise ValueError("choose the profile with --profile, not with -p")
+    for problem in problems:
+        execute.check_parameters(problem, parameters)
+    changed = "-changed" if parameters else ""
+    output = asked.output or paths.output_dir(profile + changed)
+    output = output.expanduser().resolve()
+    _data(asked)
+    made = []
+    for problem in problems:
+        executed = execute.run_notebook(problem, output, {"profile": profile, **parameters})
+        made += [executed, execute.write_html(executed)]
+    print(f"\nDone ({profile} profile). In {output}:")
+    for path in [*made, output / "figures", output / "answers" / "results"]:
+        print(f"  {os.path.relpath(path, output)}")
+    return 0
+
+
+def _data(asked: argparse.Namespace) -> int:
+    folder = sources.fetch(sources.FASHION_MNIST)
+    print(f"{sources.FASHION_MNIST.name}: verified, in {folder}")
+    return 0
+
+
+def _publish(asked: argparse.Namespace) -> int:
+    output = (asked.output or paths.output_dir("laptop")).expanduser().resolve()
+    for path in execute.publish(execute.find_problems(asked.problems), output):
+        print(f"written: {path.relative_to(paths.project_root())}")
+    return 0
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """Split ``NAME=VALUE``; the value is a Python literal, or else the text itself."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.isidentifier()):
+        raise ValueError(f"-p {text}: NAME=VALUE expected")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

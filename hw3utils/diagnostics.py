@@ -1,0 +1,224 @@
+"""Measurements on a network that leave it as it was: the LR range test, the gradient noise scale.
+
+Both look at training without training anything that is kept.
+"""
+
+import contextlib
+import copy
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hw3utils.data import ImageSet, Scale
+from hw3utils.training import accumulate_gradient, minibatches
+
+__all__ = ["NoiseScale", "RangeTest", "gradient_noise_scale", "lr_range_test", "unchanged"]
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """The curve of an LR range test.
+
+    Attributes
+    ----------
+    learning_rates : list of float
+        One for each update, rising exponentially.
+    losses : list of float
+        The minibatch loss before each update, in nats.
+    smoothed : list of float
+        Its bias-corrected exponential mean; the last value is NaN if the test stopped at a loss
+        that was not finite.
+    diverged_at : float or None
+        The learning rate at which the test stopped, None if it reached the highest rate.
+    """
+
+    learning_rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+    diverged_at: float | None
+
+
+def lr_range_test(
+    model: nn.Module,
+    optimizer: Optimizer,
+    train: ImageSet,
+    scale: Scale,
+    generator: torch.Generator,
+    *,
+    batch_size: int = 64,
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    num_updates: int = 500,
+    smoothing: float = 0.95,
+    stop_at: float = 4.0,
+) -> RangeTest:
+    """Train once while the learning rate rises exponentially, record the loss, undo everything.
+
+    After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise. The loss
+    is smoothed as m ← β·m + (1 − β)·loss and corrected for its start by 1 − β^t. The test stops
+    when the smoothed loss exceeds ``stop_at`` times its lowest value, or is not finite. Weights,
+    buffers, gradients, the optimiser, all random states (``generator``'s too) and each module's
+    mode are put back: training afterwards is, bit for bit, what it would have been without.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        The optimiser to be tested, over the model's parameters.
+    batch_size, num_updates : int
+        Images for each update, and how many updates at most.
+    lowest, highest : float
+        First and last learning rate.
+    smoothing : float
+        β, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        The rates are not 0 < lowest < highest, the smoothing is not in [0, 1), there are fewer
+        than two updates, or the batch size does not fit the data.
+    """
+    if not 0 < lowest < highest < math.inf:
+        raise ValueError(f"0 < lowest < highest expected, not {lowest} and {highest}")
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"smoothing={smoothing}: must lie in [0, 1)")
+    if num_updates < 2:
+        raise ValueError(f"num_updates={num_updates}: at least 2 are needed")
+    if not 1 <= batch_size <= len(train):
+        raise ValueError(f"batch_size={batch_size}: must lie in 1..{len(train)}")
+    rates = np.geomspace(lowest, highest, num_updates).tolist()
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean = 0.0
+    with unchanged(model, optimizer, generator):
+        model.train()
+        for lr, batch in zip(rates, _endless(len(train), batch_size, generator), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            loss = float(accumulate_gradient(model, train, batch, scale)[0]) / len(batch)
+            optimizer.step()
+            mean = smoothing * mean + (1 - smoothing) * loss
+            losses.append(loss)
+            smoothed.append(mean / (1 - smoothing ** len(losses)))
+            if not smoothed[-1] <= stop_at * min(smoothed):
+                return RangeTest(rates[: len(losses)], losses, smoothed, diverged_at=lr)
+    return RangeTest(rates, losses, smoothed, diverged_at=None)
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """The gradient noise scale and what it was computed from (McCandlish et al. 2018, 1812.06162).
+
+    Attributes
+    ----------
+    simple : float
+        B_simple = tr Σ / |G|², in images: far below it doubling the batch halves the number of
+        updates that are needed, far above it doubling brings almost nothing.
+    gradient_squared : float
+        The estimate of |G|², the squared length of the true gradient.
+    covariance_trace : float
+        The estimate of tr Σ, the summed variance of a single image's gradient.
+    """
+
+    simple: float
+    gradient_squared: float
+    covariance_trace: float
+
+
+def gradient_noise_scale(
+    model: nn.Module,
+    train: ImageSet,
+    scale: Scale,
+    generator: torch.Generator,
+    *,
+    small_batch: int = 64,
+    small_in_big: int = 16,
+    repetitions: int = 20,
+) -> NoiseScale:
+    """Measure the gradient noise scale of a network as it stands.
+
+    Each repetition draws ``small_in_big`` batches of ``small_batch`` images; their mean gradient is
+    that of the big batch. With 1812.06162, eqs. A.1 and A.2:
+    |G|² ≈ (B_big·|G_big|² − B_small·|G_small|²) / (B_big − B_small) and
+    tr Σ ≈ (|G_small|² − |G_big|²) / (1/B_small − 1/B_big), each averaged over the repetitions
+    before they are divided.
+
+    Raises
+    ------
+    ValueError
+        A big batch does not fit the data, or fewer than 2 small batches make a big one; or the
+        estimate of |G|² is not positive: take more repetitions.
+    """
+    big_batch = small_batch * small_in_big
+    if small_batch < 1 or small_in_big < 2 or repetitions < 1:
+        raise ValueError("small_batch ≥ 1, small_in_big ≥ 2 and repetitions ≥ 1 expected")
+    if big_batch > len(train):
+        raise ValueError(f"a big batch of {big_batch} exceeds the {len(train)} training images")
+    squares = []
+    with unchanged(model, generator=generator):
+        model.train()
+        for _ in range(repetitions):
+            drawn = torch.randperm(len(train), generator=generator)[:big_batch]
+            gradients = [
+                _gradient(model, train, batch, scale) for batch in drawn.split(small_batch)
+            ]
+            small = torch.stack([gradient.square().sum() for gradient in gradients]).mean()
+            squares.append((float(small), float(torch.stack(gradients).mean(0).square().sum())))
+    small, big = np.mean(squares, axis=0)
+    gradient_squared = (big_batch * big - small_batch * small) / (big_batch - small_batch)
+    covariance_trace = (small - big) / (1 / small_batch - 1 / big_batch)
+    if gradient_squared <= 0:
+        raise ValueError(f"|G|² was estimated as {gradient_squared:.3g}: take more repetitions")
+    return NoiseScale(covariance_trace / gradient_squared, gradient_squared, covariance_trace)
+
+
+@contextlib.contextmanager
+def unchanged(
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[None]:
+    """Put model, optimiser and random states back, on leaving, as they were on entering."""
+    tensors = [*model.parameters(), *model.buffers()]
+    values = [tensor.detach().clone() for tensor in tensors]
+    gradients = [None if tensor.grad is None else tensor.grad.clone() for tensor in tensors]
+    modes = [(module, module.training) for module in model.modules()]
+    optimizer_state = copy.deepcopy(optimizer.state_dict()) if optimizer else None
+    generator_state = generator.get_state() if generator else None
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        with torch.no_grad():
+            for tensor, value, gradient in zip(tensors, values, gradients, strict=True):
+                tensor.copy_(value)
+                tensor.grad = gradient
+        for module, mode in modes:
+            module.training = mode
+        if optimizer:
+            optimizer.load_state_dict(optimizer_state)
+        if generator:
+            generator.set_state(generator_state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+def _endless(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from minibatches(num_images, batch_size, generator)
+
+
+def _gradient(model: nn.Module, images: ImageSet, batch: Tensor, scale: Scale) -> Tensor:
+    """Return the gradient of the mean loss over ``batch`` as one vector."""
+    model.zero_grad(set_to_none=True)
+    accumulate_gradient(model, images, batch, scale)
+    return torch.cat(
+        [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
+    )
