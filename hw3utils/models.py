@@ -5,21 +5,22 @@ For defining networks only; how they are trained is in `training`, and layer tab
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["LeNet5", "build", "count_parameters"]
 
 
-class LeNet5(nn.Sequential):
+class LeNet5(nn.Module):
     """LeNet-5 with ReLU and max pooling, for 28×28 grey images (LeCun et al. 1998, Fig. 2).
 
     Input (N, 1, 28, 28) float32, output (N, num_classes) logits. With 10 classes it has 61,706
-    parameters.
+    parameters. ``features`` ends with the 84 values that ``classifier``, one linear layer, reads.
     """
 
     def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
         # ReLU in place: the same values, one pass over memory less.
-        super().__init__(
+        self.features = nn.Sequential(
             nn.Conv2d(1, 6, kernel_size=5, padding=2),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
@@ -31,8 +32,12 @@ class LeNet5(nn.Sequential):
             nn.ReLU(inplace=True),
             nn.Linear(120, 84),
             nn.ReLU(inplace=True),
-            nn.Linear(84, num_classes),
         )
+        self.classifier = nn.Linear(84, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits of a minibatch."""
+        return self.classifier(self.features(images))
 
 
 _MODELS = {"lenet5": LeNet5}

@@ -107,7 +107,7 @@ def fetch(artefact: Artefact, data_dir: Path | None = None) -> Path:
                 failures.append(f"{source.name}: {_first_line(error)}")
                 continue
             for name in artefact.files:
-                os.replace(Path(scratch) / name, folder / name)  # noqa: PTH105 - overwrites, on Windows too
+                (Path(scratch) / name).replace(folder / name)
             return folder
     tried = "\n".join(f"  {number}. {failure}" for number, failure in enumerate(failures, 1))
     wanted = "\n".join(f"  {name}  (SHA-256 {digest})" for name, digest in artefact.files.items())

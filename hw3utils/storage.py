@@ -36,8 +36,8 @@ def write_atomically(path: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - mkstemp's 0600 would shut out other readers
-        os.replace(temporary, path)  # noqa: PTH105 - a rename over an existing file, also on Windows
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would shut out other readers
+        Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

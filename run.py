@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+"""One command for everything: environment, data, notebooks, HTML. Needs Python alone.
+
+    python3 run.py                     run all problems (profile laptop)
+    python3 run.py --only problem1     run one of them
+    python3 run.py --profile smoke     a quick look that everything works
+    python3 run.py test                run all tests
+
+Each command may be interrupted and given again, from any folder; what is done is skipped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENT = ROOT / ".venv"
+LOCK = ROOT / "requirements.lock"
+STAMP = ENVIRONMENT / "installed.sha256"
+OLDEST_PYTHON = (3, 10)
+NEEDED_BYTES = 8 * 2**30
+
+
+def main() -> int:
+    """Set up what is missing, then run the notebooks or the tests; return the exit status."""
+    asked, passed_on = _parse(sys.argv[1:])
+    if sys.version_info < OLDEST_PYTHON:
+        found = ".".join(map(str, sys.version_info[:3]))
+        print(f"run.py: Python {found} is too old; 3.10 or newer is needed", file=sys.stderr)
+        return 2
+    try:
+        python = make_environment()
+        environment = _variables()
+        if asked.command == "test":
+            fetched = subprocess.run([python, "-m", "hw3utils", "data"], env=environment, cwd=ROOT)
+            if fetched.returncode:
+                return fetched.returncode
+            return subprocess.run(
+                [python, "-m", "pytest", *passed_on], env=environment, cwd=ROOT
+            ).returncode
+        command = [python, "-m", "hw3utils", "run", *asked.only]
+        if asked.profile:
+            command += ["--profile", asked.profile]
+        if asked.output:
+            command += ["--output", str(Path(asked.output).expanduser().resolve())]
+        return subprocess.run([*command, *passed_on], env=environment, cwd=ROOT).returncode
+    except subprocess.CalledProcessError as error:
+        print(f"run.py: {' '.join(map(str, error.cmd))} failed (see above)", file=sys.stderr)
+        print("run.py: mend the cause and give the same command again", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nrun.py: interrupted; the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def make_environment() -> str:
+    """Make ``.venv`` with the locked packages unless it is there, and return its Python."""
+    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    wanted = _fingerprint()
+    if python.exists() and STAMP.is_file() and STAMP.read_text(encoding="utf-8") == wanted:
+        return str(python)
+    if not python.exists():
+        free = shutil.disk_usage(ROOT).free
+        if free < NEEDED_BYTES:
+            raise OSError(f"{free / 2**30:.1f} GiB free on this disk, .venv needs up to 8")
+        print("Making .venv …", flush=True)
+        venv.EnvBuilder(with_pip=True, clear=ENVIRONMENT.exists()).create(ENVIRONMENT)
+    print("Installing the locked packages into .venv (a few minutes, once) …", flush=True)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, "--requirement", str(LOCK)], check=True)
+    subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+    part = STAMP.with_suffix(".part")
+    part.write_text(wanted, encoding="utf-8")
+    part.replace(STAMP)
+    return str(python)
+
+
+def _fingerprint() -> str:
+    """Return a digest of what decides the environment: lock file, project file, this Python."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in (LOCK, ROOT / "pyproject.toml"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _variables() -> dict[str, str]:
+    """Return the environment variables for the commands: this checkout, nobody else's packages."""
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
+    return variables | {"HW3_HOME": str(ROOT), "PYTHONNOUSERSITE": "1"}
+
+
+def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=["run", "test"], default="run")
+    parser.add_argument("--profile", help="smoke, laptop (default) or full")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
+    )
+    parser.add_argument("--output", metavar="DIR", help="default: output/<profile>")
+    asked, rest = parser.parse_known_args(arguments)
+    if asked.command == "test" and (asked.profile or asked.only or asked.output):
+        parser.error("test takes no --profile, --only or --output; pytest's own options may follow")
+    if asked.command == "run":
+        parameters = parser.add_argument_group("passed on to hw3utils")
+        parameters.add_argument("-p", action="append", default=[], metavar="NAME=VALUE")
+        asked = parser.parse_args(arguments)
+        rest = [word for value in asked.p for word in ("-p", value)]
+    return asked, rest
+
+
+if __name__ == "__main__":
+    sys.exit(main())
