@@ -1,0 +1,174 @@
+"""Figures of layer tables: where activations and parameters sit, and where operations are spent."""
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from hw3utils.plots.style import COLOURS
+
+__all__ = ["branch_operations", "layer_shares", "stack_weights"]
+
+_KIND_COLOURS = {
+    "input": "#999999",
+    "conv": COLOURS[0],
+    "pool": COLOURS[4],
+    "fc": COLOURS[1],
+}
+_KIND_NAMES = {
+    "input": "input",
+    "conv": "convolution",
+    "pool": "pool",
+    "fc": "fully connected",
+}
+
+
+def layer_shares(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Draw, for each network, every layer's share of the activations and of the parameters.
+
+    Bars to the left are activations, bars to the right parameters, both in percent of the
+    network's total; layers from the input at the top to the output at the bottom.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        Name and `architectures.layer_table` of one or more networks.
+    """
+    longest = max(len(table) for table in tables.values())
+    figure, axes = plt.subplots(
+        1, len(tables), figsize=(5.0 * len(tables), 1.4 + 0.21 * longest), squeeze=False
+    )
+    for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
+        _draw_shares(axis, name, table)
+    handles = [Patch(color=_KIND_COLOURS[kind], label=_KIND_NAMES[kind]) for kind in _KIND_COLOURS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
+    """Draw the multiply–accumulates of Inception modules, branch by branch.
+
+    Parameters
+    ----------
+    modules : dict of str to pandas.DataFrame
+        Name and layer table of each module; layers are named ``branches.<branch>.<layer>``, and
+        those that begin with ``reduce`` or ``project`` are drawn as 1×1 reductions.
+    """
+    parts = pd.concat([_branches(table).assign(module=name) for name, table in modules.items()])
+    branches = list(dict.fromkeys(parts["branch"]))
+    figure, axes = plt.subplots(1, len(modules), figsize=(9.4, 3.4), sharex=True, sharey=True)
+    for axis, (name, part) in zip(axes, parts.groupby("module", sort=False), strict=True):
+        total = part["millions"].sum()
+        for row, branch in enumerate(branches):
+            here = part[part["branch"] == branch].set_index("reduction")["millions"]
+            small, large = here.get(True, 0.0), here.get(False, 0.0)
+            axis.barh(row, small, color=COLOURS[4])
+            axis.barh(row, large, left=small, color=COLOURS[0])
+            axis.annotate(
+                f"{small + large:,.1f}",
+                (small + large, row),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+        axis.set(title=f"{name}: {total:,.1f} million", xlabel="multiply–accumulates [millions]")
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(branches)), [f"{b.replace('x', '×')} branch" for b in branches])
+    axes[0].invert_yaxis()
+    axes[0].margins(x=0.14)
+    handles = [
+        Patch(color=COLOURS[4], label="1×1 reduction or projection"),
+        Patch(color=COLOURS[0], label="the branch's own convolution"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def stack_weights(comparisons: dict[int, pd.DataFrame]) -> Figure:
+    """Draw the weights of one K×K layer beside those of its stack of 3×3 layers, for each K.
+
+    Parameters
+    ----------
+    comparisons : dict of int to pandas.DataFrame
+        K and the frame of `network_costs.stack_savings` for it.
+    """
+    figure, axis = plt.subplots(figsize=(6.4, 3.6))
+    for place, frame in enumerate(comparisons.values()):
+        single, stack = frame["weights"] / 1e6
+        axis.bar(place - 0.2, single, 0.38, color=COLOURS[1])
+        axis.bar(place + 0.2, stack, 0.38, color=COLOURS[0])
+        axis.annotate(
+            f"−{100 * frame['saving'].iloc[1]:.0f} %",
+            (place + 0.2, stack),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9,
+        )
+    labels = [f"{k}×{k}\nor {frame['design'].iloc[1]}" for k, frame in comparisons.items()]
+    axis.set_xticks(range(len(comparisons)), labels)
+    axis.set(
+        title="The same receptive field: one large convolution or a stack of 3×3",
+        xlabel="receptive field",
+        ylabel="weights [millions]",
+    )
+    axis.grid(axis="x", visible=False)
+    handles = [
+        Patch(color=COLOURS[1], label="one K×K convolution"),
+        Patch(color=COLOURS[0], label="stack of 3×3 convolutions"),
+    ]
+    axis.legend(handles=handles, loc="upper left")
+    return figure
+
+
+def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
+    """Draw one network's mirrored bars."""
+    activations = 100 * table["activations"] / table["activations"].sum()
+    parameters = 100 * table["parameters"] / table["parameters"].sum()
+    colours = [_KIND_COLOURS[kind] for kind in table["kind"]]
+    rows = range(len(table))
+    axis.barh(rows, -activations, color=colours)
+    axis.barh(rows, parameters, color=colours)
+    for row, share in enumerate(parameters):
+        if share >= 10:
+            axis.annotate(
+                f"{share:.0f} %", (share, row), (4, 0), textcoords="offset points", va="center"
+            )
+    for row, share in enumerate(activations):
+        if share >= 10:
+            axis.annotate(
+                f"{share:.0f} %",
+                (-share, row),
+                (-4, 0),
+                textcoords="offset points",
+                va="center",
+                ha="right",
+            )
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(rows, table["layer"], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(-100, 100)
+    axis.margins(y=0.02)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    axis.grid(axis="y", visible=False)
+    axis.set(
+        title=f"{name}: {table['activations'].sum() / 1e6:.2f} M activations, "
+        f"{table['parameters'].sum() / 1e6:.2f} M parameters",
+        xlabel="← activations  [% of total]  parameters →",
+    )
+
+
+def _branches(table: pd.DataFrame) -> pd.DataFrame:
+    """Return millions of operations for each branch, its reductions apart from its convolution."""
+    layers = table[table["kind"] != "input"]
+    names = layers["layer"].str.split(".", expand=True)
+    frame = pd.DataFrame(
+        {
+            "branch": names[1],
+            "reduction": names[2].str.contains("reduce|project"),
+            "millions": layers["multiply_accumulates"] / 1e6,
+        }
+    )
+    return frame.groupby(["branch", "reduction"], sort=False, as_index=False)["millions"].sum()
