@@ -2,6 +2,7 @@
 
 A run's result is kept under a key made of its description, the data's checksums, the code that
 decides the result and the version of torch. An interrupted sweep starts again where it stopped.
+`fit_all` does this for a `Run`; `map_cached` for any pure function of plain data and tensors.
 """
 
 import ast
@@ -11,23 +12,43 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from hw3utils import data, evaluation, models, paths, runs, schedules, storage, training
+from hw3utils import (
+    data,
+    evaluation,
+    gradients,
+    models,
+    paths,
+    runs,
+    schedules,
+    storage,
+    training,
+)
 from hw3utils.data import ImageSet, Scale
 from hw3utils.runs import FitResult, Run
 
-__all__ = ["code_fingerprint", "fit_all", "fit_arms", "num_workers", "result_key"]
+__all__ = [
+    "code_fingerprint",
+    "fit_all",
+    "fit_arms",
+    "map_cached",
+    "num_workers",
+    "result_key",
+    "task_key",
+]
 
-_CODE_THAT_DECIDES = (data, evaluation, models, runs, schedules, training)
+_CODE_THAT_DECIDES = (data, evaluation, gradients, models, runs, schedules, training)
 _MAY_HAVE_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
@@ -60,27 +81,20 @@ def fit_all(
     ValueError
         A run does not fit the data; nothing has been trained then.
     """
-    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     for run in wanted:
         training.check_fits(models.build(run.model, train.num_classes, 0), run, train, scale)
-    places = {run: cache_dir / f"{result_key(run, train, validation, scale)}.pt" for run in wanted}
-    results = {run: found for run, place in places.items() if (found := _load(place, run))}
-    missing = [run for run in places if run not in results]
-    missing.sort(key=lambda run: run.num_updates(len(train)), reverse=True)
-    arrays = [
-        part.numpy() for images in (train, validation) for part in (images.images, images.labels)
-    ]
-    parallel = joblib.Parallel(n_jobs=n_jobs or num_workers(), return_as="generator_unordered")
-    finished = parallel(
-        joblib.delayed(_fit_one)(run, arrays, train.class_names, scale, places[run])
-        for run in missing
+    longest_first = sorted(set(wanted), key=lambda run: run.num_updates(len(train)), reverse=True)
+    keys = {run: result_key(run, train, validation, scale) for run in longest_first}
+    found = map_cached(
+        _fit_one,
+        {key: (run, train.class_names, scale) for run, key in keys.items()},
+        [part for images in (train, validation) for part in (images.images, images.labels)],
+        title=title,
+        note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
+        n_jobs=n_jobs,
+        cache_dir=cache_dir,
     )
-    with tqdm(total=len(places), initial=len(results), desc=title, unit="run") as bar:
-        for run, result in finished:
-            results[run] = result
-            bar.update()
-            bar.set_postfix(loss=f"{result.final['train_loss']:.3f}")
-    return [results[run] for run in wanted]
+    return [_as_result(run, found[keys[run]]) for run in wanted]
 
 
 def fit_arms(
@@ -106,6 +120,64 @@ def fit_arms(
     wanted = list(itertools.chain.from_iterable(runs.values()))
     results = iter(fit_all(wanted, train, validation, scale, **options))
     return {name: [next(results) for _ in repeated] for name, repeated in runs.items()}
+
+
+def map_cached(
+    function: Callable[..., dict[str, Any]],
+    tasks: Mapping[str, Sequence[Any]],
+    shared: Sequence[Tensor] = (),
+    *,
+    title: str = "tasks",
+    note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Call ``function(*arguments, *shared)`` for every task that is not in the cache yet.
+
+    Each call has a process and one thread to itself, so its result does not depend on ``n_jobs``.
+    A result is kept on disk as soon as it is there; a damaged file counts as none.
+
+    Parameters
+    ----------
+    function : callable
+        Pure, defined at a module's top level. Returns a dict of tensors, numbers, strings, None,
+        and lists or dicts of these.
+    tasks : mapping of str to sequence
+        The arguments of each call under its key: from `task_key`, or any other name for everything
+        that decides the result. Started in this order: put the longest first.
+    shared : sequence of Tensor
+        Large tensors that all calls get: sent to the processes once, as memory maps.
+    title : str
+        Before the progress bar.
+    note : callable, optional
+        What to show of a result at the progress bar's end.
+    n_jobs : int, optional
+        Processes at a time; by default ``HW3_JOBS``, or one for each CPU core.
+    cache_dir : Path, optional
+        By default `paths.cache_dir`.
+
+    Returns
+    -------
+    dict
+        The results under the tasks' keys, in the tasks' order.
+    """
+    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
+    places = {key: cache_dir / f"{key}.pt" for key in tasks}
+    found = {key: kept for key, place in places.items() if (kept := _load(place)) is not None}
+    arrays = [tensor.cpu().numpy() for tensor in shared]
+    parallel = joblib.Parallel(n_jobs=n_jobs or num_workers(), return_as="generator_unordered")
+    finished = parallel(
+        joblib.delayed(_do_one)(function, key, arguments, arrays, places[key])
+        for key, arguments in tasks.items()
+        if key not in found
+    )
+    with tqdm(total=len(tasks), initial=len(found), desc=title, unit="run") as bar:
+        for key, result in finished:
+            found[key] = result
+            bar.update()
+            if note:
+                bar.set_postfix(note(result))
+    return {key: found[key] for key in tasks}
 
 
 def num_workers() -> int:
@@ -135,6 +207,40 @@ def result_key(run: Run, train: ImageSet, validation: ImageSet, scale: Scale) ->
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
+def task_key(
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    checksums: Sequence[str],
+    modules: Sequence[Any] = _CODE_THAT_DECIDES,
+) -> str:
+    """Return a key for `map_cached`: a SHA-256 digest, hexadecimal.
+
+    Parameters
+    ----------
+    function : callable
+        Counts by its name.
+    arguments : sequence
+        Of this call alone: dataclasses, tensors, and what JSON can hold.
+    checksums : sequence of str
+        Of the shared tensors.
+    modules : sequence of module
+        Those whose code decides the result (see `code_fingerprint`).
+
+    Raises
+    ------
+    TypeError
+        An argument is none of these.
+    """
+    decides = {
+        "function": f"{function.__module__}.{function.__qualname__}",
+        "arguments": [_described(argument) for argument in arguments],
+        "data": list(checksums),
+        "code": code_fingerprint(modules),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
 def code_fingerprint(modules: Sequence[Any] = _CODE_THAT_DECIDES) -> str:
     """Return a digest of what modules do: their code without comments, docstrings and layout."""
     digest = hashlib.sha256()
@@ -147,33 +253,62 @@ def code_fingerprint(modules: Sequence[Any] = _CODE_THAT_DECIDES) -> str:
     return digest.hexdigest()
 
 
-def _fit_one(
-    run: Run, arrays: list[Any], class_names: tuple[str, ...], scale: Scale, place: Path
-) -> tuple[Run, FitResult]:
-    """Train one run in this process and keep its result; arrays may be read-only memory maps."""
+def _described(value: Any) -> Any:
+    """Return what JSON can hold in place of ``value``, different for different values."""
+    if isinstance(value, Tensor):
+        content = np.ascontiguousarray(value.cpu().numpy())
+        return [str(value.dtype), list(value.shape), hashlib.sha256(content).hexdigest()]
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [_described(item) for item in value]
+    return value
+
+
+def _do_one(
+    function: Callable[..., dict[str, Any]],
+    key: str,
+    arguments: Sequence[Any],
+    arrays: Sequence[np.ndarray],
+    place: Path,
+) -> tuple[str, dict[str, Any]]:
+    """Do one task in this process and keep its result; arrays may be read-only memory maps."""
     torch.set_num_threads(1)
-    tensors = [torch.from_numpy(array.copy()) for array in arrays]
-    train = ImageSet(tensors[0], tensors[1], class_names)
-    validation = ImageSet(tensors[2], tensors[3], class_names)
+    result = function(*arguments, *(torch.from_numpy(array.copy()) for array in arrays))
+    content = io.BytesIO()
+    torch.save(result, content)
+    storage.write_checked(place, content.getvalue())
+    return key, result
+
+
+def _fit_one(
+    run: Run,
+    class_names: tuple[str, ...],
+    scale: Scale,
+    train_images: Tensor,
+    train_labels: Tensor,
+    validation_images: Tensor,
+    validation_labels: Tensor,
+) -> dict[str, Any]:
+    """Train one run and return its result as plain data."""
+    train = ImageSet(train_images, train_labels, class_names)
+    validation = ImageSet(validation_images, validation_labels, class_names)
     model = models.build(run.model, train.num_classes, run.seed)
     result = training.fit(model, run, train, validation, scale)
-    _save(place, result)
-    return run, result
-
-
-def _save(place: Path, result: FitResult) -> None:
-    content = io.BytesIO()
     kept = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     del kept["run"]
-    torch.save(kept | {"history": result.history.to_dict("list")}, content)
-    storage.write_checked(place, content.getvalue())
+    return kept | {"history": result.history.to_dict("list")}
 
 
-def _load(place: Path, run: Run) -> FitResult | None:
+def _as_result(run: Run, kept: dict[str, Any]) -> FitResult:
+    return FitResult(run=run, **kept | {"history": pd.DataFrame(kept["history"])})
+
+
+def _load(place: Path) -> dict[str, Any] | None:
     """Return the kept result, or None where there is none or the file is damaged."""
     try:
         content = storage.read_checked(place)
     except (FileNotFoundError, storage.CorruptFileError):
         return None
-    kept = torch.load(io.BytesIO(content), weights_only=True)
-    return FitResult(run=run, **kept | {"history": pd.DataFrame(kept["history"])})
+    return torch.load(io.BytesIO(content), weights_only=True)
