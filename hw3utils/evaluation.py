@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from hw3utils.data import ImageSet, Scale
 
-__all__ = ["Evaluation", "evaluate", "evaluate_on_test_set_once", "zero_totals"]
+__all__ = ["Evaluation", "evaluate", "evaluate_on_test_set_once", "images_at_once", "zero_totals"]
+
+VALUES_AT_ONCE = 3 * 64 * 64 * 512
 
 
 class Evaluation(NamedTuple):
@@ -23,15 +25,18 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, images: ImageSet, scale: Scale, batch_size: int = 1_000
+    model: nn.Module, images: ImageSet, scale: Scale, batch_size: int | None = None
 ) -> Evaluation:
-    """Return mean loss and accuracy in evaluation mode; the model's mode is put back afterwards."""
+    """Return mean loss and accuracy in evaluation mode; the model's mode is put back afterwards.
+
+    ``batch_size`` is `images_at_once` unless it is given.
+    """
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     totals = zero_totals(device)
     everything = torch.arange(len(images), device=images.labels.device)
-    for indices in everything.split(batch_size):
+    for indices in everything.split(batch_size or images_at_once(images, scale)):
         labels = images.labels[indices].to(device)
         logits = model(scale(images.images[indices].to(device)))
         totals[0] += F.cross_entropy(logits, labels, reduction="sum")
@@ -51,6 +56,14 @@ def evaluate_on_test_set_once(
     """
     model.load_state_dict(state)
     return evaluate(model, test, scale)
+
+
+def images_at_once(images: ImageSet, scale: Scale) -> int:
+    """Return how many images to pass through a network at a time: up to 1,000, by their size.
+
+    Counted after ``scale``, which may enlarge them: 512 RGB images of 64×64, 41 of 224×224.
+    """
+    return max(1, min(1_000, VALUES_AT_ONCE // scale(images.images[:1]).numel()))
 
 
 def zero_totals(device: torch.device) -> Tensor:

@@ -5,17 +5,19 @@ For a single run in this process. Many runs, in parallel and cached, are the bus
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
+from hw3utils import checkpoints
 from hw3utils.data import ImageSet, Scale
 from hw3utils.evaluation import Evaluation, evaluate, zero_totals
+from hw3utils.gradients import accumulate_gradient, accumulate_within_memory
 from hw3utils.runs import FitResult, Run
 
 __all__ = [
@@ -48,6 +50,8 @@ def fit(
     validation: ImageSet,
     scale: Scale,
     *,
+    augment: Callable[[ImageSet, Generator], ImageSet] | None = None,
+    checkpoint: Path | None = None,
     progress: bool = False,
 ) -> FitResult:
     """Train ``model`` in place as ``run`` describes, with SGD on the cross-entropy.
@@ -63,6 +67,11 @@ def fit(
         Every epoch sees each training image once; the last batch may be smaller.
     scale : Scale
         Turns uint8 images into the network's input.
+    augment : callable, optional
+        ``augment(images, generator)`` returns the training images as an epoch sees them.
+    checkpoint : Path, optional
+        A file written after each epoch. Where it is there already, training goes on from it and
+        ends with the same weights and history as without the interruption.
     progress : bool
         Show a progress bar with loss and time left.
 
@@ -74,7 +83,8 @@ def fit(
     Raises
     ------
     ValueError
-        A batch is larger than the training set, or the network does not fit the images.
+        A batch is larger than the training set, the network does not fit the images, or the
+        checkpoint belongs to another run.
     """
     device = next(model.parameters()).device
     check_fits(model, run, train, scale)
@@ -83,24 +93,41 @@ def fit(
     num_updates = run.num_updates(len(train))
     scheduler = run.schedule.build(optimizer, num_updates)
     order = torch.Generator().manual_seed(run.seed)
+    micro_batch_size = run.micro_batch_size
     rows: list[dict[str, Any]] = []
     learning_rates: list[float] = []
     best_state, best_accuracy, diverged = _copy_state(model), -1.0, False
-    with tqdm(total=num_updates, disable=not progress, unit="update", leave=False) as bar:
-        for epoch, batch_size in enumerate(run.batch_sizes, 1):
+    described = _describe(run, train, validation, scale, augment) if checkpoint else ""
+    if checkpoint and (saved := checkpoints.load(checkpoint, described)):
+        checkpoints.restore(saved, model, optimizer, scheduler, order)
+        rows, learning_rates, diverged = saved["rows"], saved["learning_rates"], saved["diverged"]
+        best_state, best_accuracy = saved["best_state"], saved["best_accuracy"]
+    done = len(learning_rates)
+    with tqdm(
+        total=num_updates, initial=done, disable=not progress, unit="update", leave=False
+    ) as bar:
+        for epoch in range(len(rows) + 1, run.epochs + 1):
+            if diverged:
+                break
             began = time.perf_counter()
+            batch_size = run.batch_sizes[epoch - 1]
+            images = augment(train, order) if augment else train
             model.train()
             totals = zero_totals(device)
             updates = seen = 0
-            for indices in minibatches(len(train), batch_size, order):
+            for indices in minibatches(len(images), batch_size, order):
                 batch = indices.to(device)
                 optimizer.zero_grad(set_to_none=True)
-                totals += accumulate_gradient(model, train, batch, scale, run.micro_batch_size)
+                batch_totals, micro_batch_size = accumulate_within_memory(
+                    model, images, batch, scale, micro_batch_size
+                )
+                totals += batch_totals
                 learning_rates.append(optimizer.param_groups[0]["lr"])
                 optimizer.step()
                 scheduler.step()
                 updates += 1
                 seen += len(batch)
+                bar.update()
                 if updates % DIVERGENCE_CHECK_EVERY == 0 and has_diverged(totals[0] / seen, train):
                     break
             loss, correct = (totals / seen).tolist()
@@ -108,12 +135,15 @@ def fit(
             row = {"epoch": epoch, "batch_size": batch_size, "updates": updates}
             row |= _epoch_scores(model, loss, correct, diverged, validation, scale)
             rows.append(row | {"seconds": time.perf_counter() - began})
-            bar.update(updates)
             bar.set_postfix(loss=f"{row['train_loss']:.3f}")
-            if diverged:
-                break
             if row["validation_accuracy"] > best_accuracy:
                 best_state, best_accuracy = _copy_state(model), row["validation_accuracy"]
+            if checkpoint:
+                checkpoints.save(
+                    checkpoint, described, model, optimizer, scheduler, order,
+                    rows=rows, learning_rates=learning_rates, diverged=diverged,
+                    best_state=best_state, best_accuracy=best_accuracy,
+                )  # fmt: skip
     return FitResult(
         run=run,
         history=pd.DataFrame(rows),
@@ -139,40 +169,6 @@ def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
 def minibatches(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield one epoch's minibatches: every index once, in an order drawn from ``generator``."""
     yield from torch.randperm(num_images, generator=generator).split(batch_size)
-
-
-def accumulate_gradient(
-    model: nn.Module,
-    images: ImageSet,
-    batch: Tensor,
-    scale: Scale,
-    micro_batch_size: int | None = None,
-) -> Tensor:
-    """Add the gradient of the mean cross-entropy over ``batch`` to the parameters' gradients.
-
-    The batch goes through the network in micro-batches. Each one's *summed* loss is divided by the
-    number of images in the whole batch, so the sum of the gradients is that of the full batch also
-    when the last micro-batch is smaller. (Statistics of BatchNorm remain those of a micro-batch.)
-
-    Parameters
-    ----------
-    batch : Tensor
-        Indices into ``images``: shape (batch size,), int64.
-
-    Returns
-    -------
-    Tensor
-        Shape (2,), without gradient: the summed loss and the number of correct images.
-    """
-    totals = zero_totals(images.labels.device)
-    for indices in batch.split(micro_batch_size or len(batch)):
-        labels = images.labels[indices]
-        logits = model(scale(images.images[indices]))
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        (loss / len(batch)).backward()
-        totals[0] += loss.detach()
-        totals[1] += (logits.detach().argmax(dim=1) == labels).sum()
-    return totals
 
 
 def check_fits(model: nn.Module, run: Run, train: ImageSet, scale: Scale) -> None:
@@ -234,6 +230,13 @@ def _epoch_scores(
         "validation_loss": validated.loss,
         "validation_accuracy": validated.accuracy,
     }
+
+
+def _describe(run: Run, train: ImageSet, validation: ImageSet, scale: Scale, augment: Any) -> str:
+    """Return what tells a checkpoint of this run from those of all others."""
+    # A function's repr holds its address, which another process does not have.
+    augmentation = getattr(augment, "__qualname__", augment)
+    return f"{run} {train.checksum} {validation.checksum} {scale} {augmentation}"
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,93 @@
+"""The gradient of a minibatch, in as many pieces as memory asks for.
+
+For the arithmetic of one update's gradient. The loop round it is `training.fit`.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hw3utils.data import ImageSet, Scale
+from hw3utils.evaluation import zero_totals
+
+__all__ = ["accumulate_gradient", "accumulate_within_memory"]
+
+
+def accumulate_gradient(
+    model: nn.Module,
+    images: ImageSet,
+    batch: Tensor,
+    scale: Scale,
+    micro_batch_size: int | None = None,
+) -> Tensor:
+    """Add the gradient of the mean cross-entropy over ``batch`` to the parameters' gradients.
+
+    The batch goes through the network in micro-batches. Each one's *summed* loss is divided by the
+    number of images in the whole batch, so the sum of the gradients is that of the full batch also
+    when the last micro-batch is smaller. (Statistics of BatchNorm remain those of a micro-batch.)
+
+    Parameters
+    ----------
+    batch : Tensor
+        Indices into ``images``: shape (batch size,), int64.
+
+    Returns
+    -------
+    Tensor
+        Shape (2,), without gradient: the summed loss and the number of correct images.
+    """
+    totals = zero_totals(images.labels.device)
+    for indices in batch.split(micro_batch_size or len(batch)):
+        labels = images.labels[indices]
+        logits = model(scale(images.images[indices]))
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        (loss / len(batch)).backward()
+        totals[0] += loss.detach()
+        totals[1] += (logits.detach().argmax(dim=1) == labels).sum()
+    return totals
+
+
+def accumulate_within_memory(
+    model: nn.Module,
+    images: ImageSet,
+    batch: Tensor,
+    scale: Scale,
+    micro_batch_size: int | None = None,
+) -> tuple[Tensor, int | None]:
+    """Do as `accumulate_gradient`; where a GPU's memory does not suffice, halve the micro-batch.
+
+    The effective batch stays, and a warning says so. The gradients must be empty before: a failed
+    attempt is thrown away as a whole. (Its forward pass may have updated BatchNorm's running
+    statistics once more than the others did.)
+
+    Returns
+    -------
+    totals : Tensor
+        See `accumulate_gradient`.
+    micro_batch_size : int, optional
+        What was used in the end, for the next batch to begin with.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        Not even a single image fits.
+    """
+    while True:
+        try:
+            totals = accumulate_gradient(model, images, batch, scale, micro_batch_size)
+            return totals, micro_batch_size
+        except torch.OutOfMemoryError:
+            tried = min(micro_batch_size or len(batch), len(batch))
+            if tried == 1:
+                raise
+        micro_batch_size = (tried + 1) // 2
+        model.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"out of GPU memory: {micro_batch_size} images at a time instead of {tried}; "
+            f"the batch of {len(batch)} stays",
+            stacklevel=2,
+        )
