@@ -138,7 +138,7 @@ def separate_runs(lr_max: float, settings: Problem1) -> list[Run]:
             Constant(lr_max),
             settings.sweep_epochs,
             batch_size=size,
-            micro_batch_size=MICRO_BATCH_SIZE,
+            micro_batch_size=MICRO_BATCH_SIZE if size > MICRO_BATCH_SIZE else None,
         )
         for size in BATCH_SIZES
     ]

@@ -81,7 +81,7 @@ class Problem1(Settings):
     budget_epochs: int = 15
     cycles: int = 3
     final_amplitude: float = 0.1
-    stage_epochs: int = 2
+    stage_epochs: int = 1
     range_test_updates: int = 500
     noise_repetitions: int = 20
     seeds: int = 1

@@ -93,8 +93,8 @@ class FitResult:
     best_state : dict of str to Tensor
         The weights after the epoch with the best validation accuracy, the first of equals.
     diverged : bool
-        Whether the training loss went far above that of guessing or stopped being finite;
-        training then ended in that epoch.
+        Whether the training loss stopped being finite, went far above that of guessing, or
+        ended above it (see `training.has_diverged`); training then ended in that epoch.
     """
 
     run: Run

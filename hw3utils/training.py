@@ -32,6 +32,7 @@ __all__ = [
 
 DIVERGENCE_CHECK_EVERY = 50
 DIVERGED_ABOVE_GUESSING = 4.0
+DIVERGED_AT_THE_END = 1.1
 
 
 def pick_device() -> torch.device:
@@ -131,7 +132,8 @@ def fit(
                 if updates % DIVERGENCE_CHECK_EVERY == 0 and has_diverged(totals[0] / seen, train):
                     break
             loss, correct = (totals / seen).tolist()
-            diverged = has_diverged(loss, train)
+            limit = DIVERGED_AT_THE_END if epoch == run.epochs else DIVERGED_ABOVE_GUESSING
+            diverged = has_diverged(loss, train, limit)
             row = {"epoch": epoch, "batch_size": batch_size, "updates": updates}
             row |= _epoch_scores(model, loss, correct, diverged, validation, scale)
             rows.append(row | {"seconds": time.perf_counter() - began})
@@ -204,10 +206,15 @@ def check_fits(model: nn.Module, run: Run, train: ImageSet, scale: Scale) -> Non
         )
 
 
-def has_diverged(mean_loss: Tensor | float, images: ImageSet) -> bool:
-    """Tell whether a training loss is not finite, or over 4 times that of guessing, ln(classes)."""
-    limit = DIVERGED_ABOVE_GUESSING * math.log(images.num_classes)
-    return not float(mean_loss) <= limit
+def has_diverged(
+    mean_loss: Tensor | float, images: ImageSet, limit: float = DIVERGED_ABOVE_GUESSING
+) -> bool:
+    """Tell whether a training loss is not finite, or above ``limit`` times that of guessing.
+
+    Guessing costs ln(classes). During a run the limit is 4: a loss may rise for a while. A run that
+    ends at more than 1.1 has learned nothing and lost what it had.
+    """
+    return not float(mean_loss) <= limit * math.log(images.num_classes)
 
 
 def _epoch_scores(

@@ -24,7 +24,7 @@ def some_updates(model, optimizer, train, scale, order, n):
 
 @pytest.mark.parametrize("highest", [1.0, 1e4])
 def test_training_after_a_range_test_equals_training_without(train, scale, highest):
-    """Momentum, BatchNorm statistics, dropout, random states, modes: bit for bit, even after NaN."""
+    """Momentum, BatchNorm statistics, dropout, random states, modes: bit for bit, after NaN too."""
 
     def prepared():
         torch.manual_seed(0)

@@ -169,3 +169,11 @@ def test_what_does_not_fit_is_refused_before_training(run, images, words, scale)
     with pytest.raises(ValueError, match=words):
         training.fit(model, run, images, images, scale)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_run_that_ends_worse_than_guessing_counts_as_diverged(train):
+    guessing = math.log(10)
+    assert not training.has_diverged(2 * guessing, train), "a loss may rise for a while"
+    assert training.has_diverged(1.2 * guessing, train, training.DIVERGED_AT_THE_END)
+    assert not training.has_diverged(1.01 * guessing, train, training.DIVERGED_AT_THE_END)
+    assert training.has_diverged(math.nan, train) and training.has_diverged(math.inf, train)

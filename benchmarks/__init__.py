@@ -1,0 +1,1 @@
+"""Scripts that print ratios against the textbook way, both measured in one run."""

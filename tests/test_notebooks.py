@@ -1,0 +1,80 @@
+"""Guards for the committed notebooks: without outputs, nbval would pass and check nothing."""
+
+import re
+
+import nbformat
+import pytest
+
+from hw3utils import paths
+
+NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
+FEWEST_CHECKED_CELLS = 4
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def checked_cells(notebook):
+    return [c for c in code_cells(notebook) if "nbval-check-output" in c.metadata.get("tags", [])]
+
+
+def test_every_cell_was_executed_in_order(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+def test_no_cell_failed(notebook):
+    kinds = {output.output_type for cell in code_cells(notebook) for output in cell.outputs}
+    assert "error" not in kinds
+
+
+def test_enough_cells_are_compared_and_each_has_something_to_compare(notebook):
+    checked = checked_cells(notebook)
+    assert len(checked) >= FEWEST_CHECKED_CELLS
+    for cell in checked:
+        assert any(output.get("text") or output.get("data") for output in cell.outputs), cell.source
+
+
+def test_nothing_is_compared_that_differs_between_machines(notebook):
+    for cell in checked_cells(notebook):
+        assert not any("image/png" in output.get("data", {}) for output in cell.outputs), (
+            cell.source
+        )
+
+
+def test_the_committed_run_had_the_laptop_profile(notebook):
+    shown = "".join(
+        output.get("data", {}).get("text/plain", "") + output.get("text", "")
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+    )
+    assert "profile='laptop'" in shown, "publish a laptop run: python -m hw3utils publish"
+
+
+def test_the_metadata_hold_nothing_of_the_machine(notebook):
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= {"tags"}
+    text = nbformat.writes(notebook)
+    assert not re.search(r"/(home|root|work|tmp|Users)/\w+|[A-Z]:\\\\", text)
+    assert '"stderr"' not in text
+    assert "widget-view" not in text
+
+
+def test_cells_are_short_and_define_no_functions(notebook):
+    for cell in code_cells(notebook):
+        assert len(cell.source.splitlines()) <= 12, cell.source
+        assert not re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE), cell.source
+
+
+def test_the_parameters_cell_explains_each_number(notebook):
+    (cell,) = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
+    for line in cell.source.splitlines():
+        assert re.fullmatch(r"\w+ = .+  # .+", line), line
