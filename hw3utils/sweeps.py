@@ -211,7 +211,7 @@ def task_key(
     function: Callable[..., Any],
     arguments: Sequence[Any],
     checksums: Sequence[str],
-    modules: Sequence[Any] = _CODE_THAT_DECIDES,
+    modules: Sequence[Any] = (),
 ) -> str:
     """Return a key for `map_cached`: a SHA-256 digest, hexadecimal.
 
@@ -224,7 +224,7 @@ def task_key(
     checksums : sequence of str
         Of the shared tensors.
     modules : sequence of module
-        Those whose code decides the result (see `code_fingerprint`).
+        Those whose code decides the result besides the ones that decide every run.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def task_key(
         "function": f"{function.__module__}.{function.__qualname__}",
         "arguments": [_described(argument) for argument in arguments],
         "data": list(checksums),
-        "code": code_fingerprint(modules),
+        "code": code_fingerprint((*_CODE_THAT_DECIDES, *modules)),
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
