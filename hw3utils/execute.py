@@ -4,12 +4,15 @@ The committed notebooks are never written to by a run: executed copies, HTML, fi
 go into the run's output folder. `publish` carries a finished laptop run over into the project.
 """
 
+import contextlib
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.manager import AsyncKernelManager
 from nbformat import NotebookNode
 
 from hw3utils import paths, storage
@@ -21,12 +24,20 @@ __all__ = [
     "clean",
     "find_problems",
     "publish",
+    "refresh_texts",
     "run_notebook",
     "write_html",
 ]
 
 PROBLEMS = ("problem1", "problem2", "problem3", "problem4")
 PARAMETERS_TAG = "parameters"
+
+
+class _QuietKernelManager(AsyncKernelManager):
+    """Starts kernels that do not warn, at every start, that they talk over unencrypted TCP."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+        return [*super().format_kernel_cmd(extra_arguments), "--IPKernelApp.log_level=ERROR"]
 
 
 class NotebookFailed(RuntimeError):  # noqa: N818 - it is what happened
@@ -101,6 +112,7 @@ def run_notebook(problem: str, output: Path, parameters: Mapping[str, Any]) -> P
             kernel_name="python3",
             progress_bar={"desc": problem},
             log_output=False,
+            kernel_manager_class=_QuietKernelManager,
         )
     except PapermillExecutionError as error:
         raise NotebookFailed(
@@ -163,11 +175,32 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def refresh_texts(*, check_only: bool = False) -> bool:
+    """Bring the computed numbers in ``README.md`` and ``answers/*.md`` up to date, with cog.
+
+    Returns
+    -------
+    bool
+        Whether all texts are up to date now; with ``check_only`` nothing is written.
+    """
+    from cogapp import Cog
+
+    root = paths.project_root()
+    texts = [root / "README.md", *sorted((root / "answers").glob("*.md"))]
+    texts = [str(text) for text in texts if text.is_file()]
+    if not texts:
+        return True
+    command = ["cog", "--check" if check_only else "-r", "-n", "UTF-8", *texts]
+    with contextlib.redirect_stdout(io.StringIO()):
+        return Cog().main(command) == 0
+
+
 def publish(problems: Sequence[str], output: Path) -> list[Path]:
     """Carry a finished run over into ``notebooks/``, ``figures/`` and ``answers/results/``.
 
     Of each problem named, the executed notebook (cleaned), its figures and its results replace the
-    committed ones; figures and results that the run no longer makes are deleted.
+    committed ones; figures and results that the run no longer makes are deleted. The numbers in the
+    README and the write-ups follow.
 
     Returns
     -------
@@ -199,4 +232,6 @@ def publish(problems: Sequence[str], output: Path) -> list[Path]:
                     old.unlink()
             for name, path in sorted(fresh.items()):
                 written.append(storage.write_atomically(root / folder / name, path.read_bytes()))
+    if not refresh_texts():
+        raise ValueError("a computed text could not be made: see cog's message above")
     return written

@@ -329,6 +329,6 @@ def record(
         "gap": table["gap"].to_dict(),
         "noise_scale": next(iter(noise_scales.values())),
         "noise_scales": dict(noise_scales),
-        "batch_size_answer": answer,
+        "batch_size_answer": dataclasses.asdict(answer) | {"text": answer.text},
         "seconds": sum(result.seconds for found in arms.values() for result in found),
     }

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hw3utils.diagnostics import RangeTest
 from hw3utils.plots.style import COLOURS, MARKERS
@@ -183,10 +184,11 @@ def generalisation(table: pd.DataFrame, num_test_images: int) -> Figure:
     )  # fmt: skip
     right.barh(places, table["gap"] * 100, color=COLOURS[4], height=0.55)
     left.set_yticks(places, table.index)
-    left.set_xlabel("test accuracy (%), ± 1 sd or standard error")
-    right.set_xlabel("accuracy on training − on test images (points)")
-    left.set_title("Generalisation")
-    right.set_title("Gap")
+    spread = "± 1 sd over seeds" if table["test_sd"].notna().all() else "± 1 standard error"
+    left.set_xlabel(f"test accuracy (%), {spread}")
+    right.set_xlabel("training − test accuracy (points)")
+    left.set_title("Test accuracy of the final models")
+    right.set_title("How much better they know their training images")
     return figure
 
 
@@ -212,6 +214,7 @@ def _band(
 ) -> None:
     """Draw the mean of a column over seeds, and a band from the lowest to the highest seed."""
     values = pd.concat([result.history.set_index("epoch")[column] for result in results], axis=1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.plot(
         values.index, values.mean(axis=1), linestyle=style, color=colour, label=label, marker=marker
     )

@@ -1,0 +1,108 @@
+"""pyproject.toml, environment.yml, the lock file and the imports tell the same story."""
+
+import ast
+import re
+import sys
+
+from packaging.requirements import Requirement
+
+from hw3utils import paths
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = paths.project_root()
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+IMPORT_NAMES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "PIL": "pillow"}
+COME_WITH_ANOTHER = {"jupyter_client", "nbclient", "packaging", "pillow"}
+
+
+def declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
+    return {requirement.name: requirement for requirement in map(Requirement, lines)}
+
+
+def conda():
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
+    specs = [re.match(r"  - ([\w-]+)(\S*)(\s+# .+)?$", line) for line in lines]
+    return {match[1]: match for match in specs if match}
+
+
+def test_conda_and_pip_ask_for_the_same_ranges():
+    pip = declared()
+    for name, match in conda().items():
+        if name in ("python", "pip", "conda-forge", "distributed"):
+            continue
+        assert str(pip[CONDA_NAMES.get(name, name)].specifier) == match[2], name
+    asked = {CONDA_NAMES.get(name, name) for name in conda()}
+    assert set(pip) <= asked, "missing in environment.yml"
+
+
+def test_every_conda_line_says_what_needs_it():
+    for name, match in conda().items():
+        if name not in ("pip", "conda-forge"):
+            assert match[3], f"{name} has no comment"
+
+
+def test_the_lock_file_satisfies_the_ranges():
+    locked = {}
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            requirement = Requirement(line)
+            locked.setdefault(requirement.name, []).append(requirement)
+    for name, requirement in declared().items():
+        assert name in locked, f"{name} is not locked"
+        for lock in locked[name]:
+            (pin,) = lock.specifier
+            assert pin.operator == "==" and requirement.specifier.contains(pin.version), str(lock)
+
+
+def test_every_import_is_declared_and_every_dependency_used():
+    imported = set()
+    for folder in ("hw3utils", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                    imported.add(node.module.partition(".")[0])
+    own = {"hw3utils", "benchmarks"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    outside = imported - set(sys.stdlib_module_names) - own - {"tomli", "cog"}
+    names = {IMPORT_NAMES.get(name, name) for name in outside}
+    assert names - COME_WITH_ANOTHER <= set(declared()), "imported but not declared"
+
+
+FLOORS = [
+    {"paths", "profiles", "storage", "sources", "results"},
+    {"data", "models", "schedules", "runs", "architectures"},
+    {"evaluation", "gradients", "training", "diagnostics"},
+    {"sweeps", "problem1"},
+    {"plots", "tables"},
+    {"execute", "__main__"},
+]
+
+
+def test_imports_point_down_the_floors():
+    floor_of = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    for path in (ROOT / "hw3utils").rglob("*.py"):
+        name = path.relative_to(ROOT / "hw3utils").parts[0].removesuffix(".py")
+        if name not in floor_of:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hw3utils"):
+                parts = node.module.split(".")
+                used = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
+                for other in used:
+                    assert floor_of.get(other, 0) <= floor_of[name], f"{name} imports {other}"
+
+
+def test_the_ground_floor_does_not_load_torch():
+    for name in ("paths", "profiles", "storage", "sources"):
+        tree = ast.parse((ROOT / "hw3utils" / f"{name}.py").read_text(encoding="utf-8"))
+        for node in tree.body:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [getattr(node, "module", None) or node.names[0].name]
+                assert not any(n.startswith("torch") for n in names), name

@@ -1,0 +1,29 @@
+"""The README and the write-ups: their numbers, their links, and what they must not contain."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hw3utils import execute, paths
+
+ROOT = paths.project_root()
+TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "answers").glob("*.md"))]
+
+
+def test_every_computed_number_is_up_to_date():
+    assert execute.refresh_texts(check_only=True), "run: python -m hw3utils publish, or cog -r"
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_into_the_project_leads_somewhere(text):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", text.read_text(encoding="utf-8")):
+        assert (text.parent / target).exists(), f"{text.name} links to {target}, which is not there"
+
+
+def test_the_readme_names_only_commands_and_files_that_exist():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`(hw3utils/\w+\.py|data/|answers/\w*|figures/)`", readme):
+        assert (ROOT / name).exists(), name
+    for module in re.findall(r"python -m (benchmarks\.\w+)", readme):
+        assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file(), module
