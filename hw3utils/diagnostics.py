@@ -56,13 +56,13 @@ def lr_range_test(
     highest: float = 10.0,
     num_updates: int = 500,
     smoothing: float = 0.95,
-    stop_at: float = 4.0,
+    stop_at: float = 1.1,
 ) -> RangeTest:
     """Train once while the learning rate rises exponentially, record the loss, undo everything.
 
     After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise. The loss
     is smoothed as m ← β·m + (1 − β)·loss and corrected for its start by 1 − β^t. The test stops
-    when the smoothed loss exceeds ``stop_at`` times its lowest value, or is not finite. Weights,
+    when the smoothed loss exceeds ``stop_at`` times the first one, or is not finite. Weights,
     buffers, gradients, the optimiser, all random states (``generator``'s too) and each module's
     mode are put back: training afterwards is, bit for bit, what it would have been without.
 
@@ -106,7 +106,7 @@ def lr_range_test(
             mean = smoothing * mean + (1 - smoothing) * loss
             losses.append(loss)
             smoothed.append(mean / (1 - smoothing ** len(losses)))
-            if not smoothed[-1] <= stop_at * min(smoothed):
+            if not smoothed[-1] <= stop_at * smoothed[0]:
                 return RangeTest(rates[: len(losses)], losses, smoothed, diverged_at=lr)
     return RangeTest(rates, losses, smoothed, diverged_at=None)
 

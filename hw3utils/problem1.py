@@ -36,6 +36,7 @@ __all__ = [
     "answer_batch_size",
     "batch_size_runs",
     "best_constant_rate",
+    "equal_epochs_run",
     "first_stage_run",
     "gamma_trap",
     "generalisation",
@@ -53,6 +54,7 @@ SCALE = Scale(mean=(0.5,), std=(0.5,))
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 MICRO_BATCH_SIZE = 1024
 GROWING, SHRINKING, CONTROL = "batch size doubled", "learning rate halved", "neither (control)"
+EQUAL_EPOCHS = "cyclical, as many epochs"
 
 
 def learning_rate_runs(settings: Problem1) -> list[Run]:
@@ -128,6 +130,13 @@ def batch_size_runs(lr_max: float, settings: Problem1) -> dict[str, Run]:
         SHRINKING: dataclasses.replace(run, schedule=Steps(lr_max, factor=0.5, at=stages)),
         CONTROL: run,
     }
+
+
+def equal_epochs_run(bounds: LRBounds, settings: Problem1) -> dict[str, Run]:
+    """Return 1.2's cyclical run with the epochs of 1.3a to 1.3c, to compare their final models."""
+    cyclical = schedule_runs(bounds, bounds.lr_max, settings)["cyclical"]
+    epochs = len(BATCH_SIZES) * settings.stage_epochs
+    return {EQUAL_EPOCHS: dataclasses.replace(cyclical, epochs=epochs)}
 
 
 def separate_runs(lr_max: float, settings: Problem1) -> list[Run]:
@@ -239,8 +248,12 @@ class BatchSizeAnswer:
         growing batch and the run with the shrinking rate, or the control.
     alike : bool
         Whether the first is less than half of the second.
+    control_collapsed : bool
+        Whether the control ended no better than guessing.
+    updates_growing, updates_mirror : int
+        Weight updates of the two runs.
     accuracy_difference : float
-        Test accuracy of the growing batch minus that of the cyclical schedule.
+        Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
     standard_error : float
         Of that difference: binomial, from the number of test images.
     similar_generalisation : bool
@@ -250,29 +263,38 @@ class BatchSizeAnswer:
     distance_mirror: float
     distance_control: float
     alike: bool
+    control_collapsed: bool
+    updates_growing: int
+    updates_mirror: int
     accuracy_difference: float
     standard_error: float
     similar_generalisation: bool
 
     @property
     def text(self) -> str:
-        """The answer in two sentences, from the numbers."""
+        """The answer in a few sentences, from the numbers."""
         first = (
-            f"Doubling the batch {'acts like' if self.alike else 'does not act like'} halving the "
-            f"learning rate: their training losses differ by {self.distance_mirror:.3f} nats on "
-            f"average, those of the doubled batch and the control by {self.distance_control:.3f}."
+            f"Doubling the batch {'acts like' if self.alike else 'does not act like'} halving "
+            f"the learning rate: epoch by epoch their training losses differ by "
+            f"{self.distance_mirror:.3f} nats on average, although one made "
+            f"{self.updates_growing:,} updates and the other {self.updates_mirror:,}."
         )
-        verdict = "similar generalisation" if self.similar_generalisation else "a real difference"
-        second = (
-            f"The final model's test accuracy differs from the cyclical policy's by "
-            f"{100 * self.accuracy_difference:+.2f} points, with a standard error of "
+        fate = ", which fell back to guessing" if self.control_collapsed else ""
+        second = f"From the control{fate}, they differ by {self.distance_control:.2f} nats."
+        if self.similar_generalisation:
+            verdict = "that is no more than chance, so the generalisation is similar"
+        else:
+            verdict = "that is more than chance, so the generalisation is different"
+        third = (
+            f"The final model's test accuracy minus that of the cyclical policy after as many "
+            f"epochs is {100 * self.accuracy_difference:+.2f} points, with a standard error of "
             f"{100 * self.standard_error:.2f}: {verdict}."
         )
-        return f"{first}\n{second}"
+        return "\n".join((first, second, third))
 
 
 def answer_batch_size(
-    arms: Mapping[str, Sequence[FitResult]], scores: pd.DataFrame, num_test_images: int
+    arms: Mapping[str, Sequence[FitResult]], scores: pd.DataFrame, test: ImageSet
 ) -> BatchSizeAnswer:
     """Compute the closing answer of 1.3 from the curves and the test scores.
 
@@ -281,7 +303,7 @@ def answer_batch_size(
     arms : mapping of str to sequence of FitResult
         The runs of `batch_size_runs`, several seeds each.
     scores : DataFrame
-        From `generalisation`, with the growing batch and the ``"cyclical"`` arm of 1.2.
+        From `generalisation`, with the growing batch and `EQUAL_EPOCHS`.
     """
     curves = {
         name: np.mean([result.history["train_loss"] for result in results], axis=0)
@@ -290,13 +312,16 @@ def answer_batch_size(
     mirror = float(np.abs(curves[GROWING] - curves[SHRINKING]).mean())
     control = float(np.abs(curves[GROWING] - curves[CONTROL]).mean())
     means = scores.groupby("arm")["test_accuracy"].mean()
-    variance = sum(means[arm] * (1 - means[arm]) / num_test_images for arm in (GROWING, "cyclical"))
-    difference = float(means[GROWING] - means["cyclical"])
+    variance = sum(means[arm] * (1 - means[arm]) / len(test) for arm in (GROWING, EQUAL_EPOCHS))
+    difference = float(means[GROWING] - means[EQUAL_EPOCHS])
     error = float(np.sqrt(variance))
     return BatchSizeAnswer(
         distance_mirror=mirror,
         distance_control=control,
         alike=mirror < control / 2,
+        control_collapsed=bool(curves[CONTROL][-1] > 0.99 * np.log(test.num_classes)),
+        updates_growing=int(arms[GROWING][0].history["updates"].sum()),
+        updates_mirror=int(arms[SHRINKING][0].history["updates"].sum()),
         accuracy_difference=difference,
         standard_error=error,
         similar_generalisation=abs(difference) <= 2 * error,

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import make_images
 from hw3utils import paths, problem1, profiles
 from hw3utils.runs import FitResult
 from hw3utils.schedules import LRBounds
@@ -25,6 +26,7 @@ def result(run, losses, diverged=False):
         {
             "epoch": range(1, epochs + 1),
             "batch_size": run.batch_sizes[:epochs],
+            "updates": [-(-48_000 // size) for size in run.batch_sizes[:epochs]],
             "train_loss": losses,
             "validation_loss": losses,
             "validation_accuracy": [1 / (1 + loss) for loss in losses],
@@ -99,14 +101,19 @@ def test_the_closing_answer_follows_from_the_curves(mirror, alike):
         problem1.CONTROL: [result(runs[problem1.CONTROL], base + 0.4)],
     }
     scores = pd.DataFrame(
-        {"arm": [problem1.GROWING, "cyclical"], "test_accuracy": [0.90, 0.91 if alike else 0.902]}
+        {
+            "arm": [problem1.GROWING, problem1.EQUAL_EPOCHS],
+            "test_accuracy": [0.90, 0.91 if alike else 0.902],
+        }
     )
-    answer = problem1.answer_batch_size(arms, scores, 10_000)
+    answer = problem1.answer_batch_size(arms, scores, make_images(10_000))
     assert answer.alike is alike
     assert answer.distance_mirror == pytest.approx(mirror)
     assert answer.standard_error == pytest.approx(0.0042, abs=1e-4)
     assert answer.similar_generalisation is not alike
     assert ("does not act like" in answer.text) is not alike
+    assert not answer.control_collapsed and "guessing" not in answer.text
+    assert (answer.updates_growing, answer.updates_mirror) == (2_990, 12_000)
 
 
 def test_seeds_are_averaged_and_spread_is_given():
@@ -155,11 +162,12 @@ def test_the_committed_results_are_those_of_a_laptop_run_and_hold_together():
     found = committed()
     assert found["profile"] == "laptop" and found["settings"]["changed"] == []
     assert 1e-5 < found["lr_min"] < found["lr_max"] < 0.77
-    arms = {"cyclical", "constant", "1cycle", "linear decay",
-            problem1.GROWING, problem1.SHRINKING, problem1.CONTROL}  # fmt: skip
+    arms = {"cyclical", "constant", "1cycle", "linear decay", problem1.EQUAL_EPOCHS}
+    arms |= {problem1.GROWING, problem1.SHRINKING, problem1.CONTROL}
     for scores in (found["test_accuracy"], found["validation_accuracy"]):
         assert set(scores) == arms
-        assert all(0.85 < accuracy < 0.94 for accuracy in scores.values())
+        learned = [score for arm, score in scores.items() if arm != problem1.CONTROL]
+        assert all(0.85 < accuracy < 0.94 for accuracy in learned)
     assert found["noise_scale"] > 0 and found["seconds"] > 0
     assert found["environment"]["packages"]["torch"]
 

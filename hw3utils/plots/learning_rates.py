@@ -52,6 +52,7 @@ def learning_rate_curve(
             "diverged", (lr, top), (0, -14), textcoords="offset points", ha="center", color=RED,
             fontsize=9,
         )  # fmt: skip
+    _guessing(above)
     above.set_title("Ten runs, each at one constant learning rate: loss of the last epoch")
 
     _shade(below, test_bounds)
@@ -120,6 +121,7 @@ def loss_by_epoch(arms: Mapping[str, Sequence[FitResult]], title: str) -> Figure
     sizes = next(iter(arms.values()))[0].history["batch_size"]
     for epoch in np.flatnonzero(np.diff(sizes)):
         axes.axvline(epoch + 1.5, color="#999999", linestyle=":", linewidth=0.9)
+    _guessing(axes)
     axes.set_xlabel("epoch (dotted: batch size doubled, or learning rate halved)")
     axes.set_ylabel("training loss (nats)")
     axes.set_title(title)
@@ -158,10 +160,11 @@ def batch_size_losses(
         axes.axvline(
             np.log2(scale), color=GREEN, linestyle=style, label=f"noise scale {moment}: {scale:.0f}"
         )
+    _guessing(axes)
     axes.set_xlabel("log2(batch size)")
     axes.set_ylabel("training loss (nats)")
     axes.set_title("Training loss against batch size at the fixed learning rate lr_max")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.88))
     return figure
 
 
@@ -172,24 +175,41 @@ def generalisation(table: pd.DataFrame, num_test_images: int) -> Figure:
     ----------
     table : DataFrame
         Indexed by arm, with ``test_accuracy``, ``test_sd`` and ``gap``. Where there is one seed the
-        bar is the binomial standard error instead of the standard deviation.
+        bar is the binomial standard error instead of the standard deviation. Arms that end below
+        one half are named as collapsed, so that the others can be told apart.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 0.5 * len(table) + 1.6), sharey=True)
-    accuracy = table["test_accuracy"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 0.42 * len(table) + 1.4), sharey=True)
+    places = pd.Series(np.arange(len(table))[::-1], index=table.index)
+    alive = table[table["test_accuracy"] > 0.5]
+    accuracy = alive["test_accuracy"]
     binomial = np.sqrt(accuracy * (1 - accuracy) / num_test_images)
-    places = np.arange(len(table))[::-1]
     left.errorbar(
-        accuracy * 100, places, xerr=table["test_sd"].fillna(binomial) * 100, fmt="o", color=BLUE,
-        capsize=3,
+        accuracy * 100, places[alive.index], xerr=alive["test_sd"].fillna(binomial) * 100, fmt="o",
+        color=BLUE, capsize=3,
     )  # fmt: skip
+    for arm in table.index.difference(alive.index):
+        left.annotate(
+            f"collapsed: {table.loc[arm, 'test_accuracy']:.1%}", (0.03, places[arm]),
+            xycoords=("axes fraction", "data"), va="center", color=RED, fontsize=9,
+        )  # fmt: skip
     right.barh(places, table["gap"] * 100, color=COLOURS[4], height=0.55)
     left.set_yticks(places, table.index)
+    left.set_ylim(-0.6, len(table) - 0.4)
     spread = "± 1 sd over seeds" if table["test_sd"].notna().all() else "± 1 standard error"
     left.set_xlabel(f"test accuracy (%), {spread}")
     right.set_xlabel("training − test accuracy (points)")
     left.set_title("Test accuracy of the final models")
-    right.set_title("How much better they know their training images")
+    right.set_title("How much better on training images")
     return figure
+
+
+def _guessing(axes: Axes) -> None:
+    """Mark the loss of guessing among ten classes."""
+    axes.axhline(np.log(10), color="#777777", linestyle="--", linewidth=0.9)
+    axes.annotate(
+        "guessing: ln 10", (0.01, np.log(10)), (0, 3), xycoords=("axes fraction", "data"),
+        textcoords="offset points", color="#555555", fontsize=8,
+    )  # fmt: skip
 
 
 def _shade(axes: Axes, bounds: LRBounds) -> None:
