@@ -158,10 +158,11 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         for cell in notebook.cells
         if "injected-parameters" not in cell.metadata.get("tags", [])
     ]
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+    for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
             {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
         )
+    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         cell.outputs = [
             output
             for output in cell.outputs
