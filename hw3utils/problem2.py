@@ -30,11 +30,11 @@ from hw3utils.rpn_example import ProposalExample
 __all__ = [
     "INCEPTION_INPUT",
     "answers",
+    "branch_channels",
     "compare_networks",
     "growth_over_stages",
     "inception_saving",
     "layer_tables",
-    "output_channels",
     "receptive_field_check",
 ]
 
@@ -130,16 +130,16 @@ def growth_over_stages(stages: int = 5) -> pd.DataFrame:
             shape = (inputs, *INCEPTION_INPUT[1:])
             table = layer_table(build[name](channels=inputs), shape)
             row[f"{name}_operations"] = totals(table)["multiply_accumulates"]
-            channels[name] = row[f"{name}_channels"] = output_channels(table)
+            channels[name] = row[f"{name}_channels"] = sum(branch_channels(table))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def output_channels(table: pd.DataFrame) -> int:
-    """Return the channels of an Inception module's joined output: its branches' last layers."""
+def branch_channels(table: pd.DataFrame) -> list[int]:
+    """Return the channels that each branch of an Inception module adds to the joined output."""
     layers = table[table["kind"] != "input"]
     branches = layers["layer"].str.split(".").str[1]
-    return sum(shape[0] for shape in layers.groupby(branches)["output_shape"].last())
+    return [shape[0] for shape in layers.groupby(branches, sort=False)["output_shape"].last()]
 
 
 def answers(
@@ -160,7 +160,7 @@ def answers(
         counts = totals(tables[f"Inception {kind}"])
         height, width = INCEPTION_INPUT[1:]
         inception[kind] = {
-            "output_shape": [height, width, output_channels(tables[f"Inception {kind}"])],
+            "output_shape": [height, width, sum(branch_channels(tables[f"Inception {kind}"]))],
             "multiply_accumulates": counts["multiply_accumulates"],
             "parameters": counts["parameters"],
             "weights": counts["weights"],

@@ -3,6 +3,7 @@
 From layer tables and suppression steps to DataFrames of text, and from those to Markdown.
 """
 
+import math
 import re
 
 import pandas as pd
@@ -13,9 +14,11 @@ from hw3utils.detection import Suppression
 
 __all__ = [
     "activations_and_weights",
+    "decoding",
     "layer_description",
     "markdown",
     "network_costs",
+    "network_memory",
     "operations",
     "overlaps",
     "parameters",
@@ -27,16 +30,20 @@ _NUMBER = re.compile(r"\**[−-]?[\d,.]*( %)?\**")
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Return a frame as a Markdown table, without its index; columns of numbers to the right."""
-    numeric = [
-        frame[column].map(lambda cell: bool(_NUMBER.fullmatch(str(cell)))).all() for column in frame
-    ]
-    lines = [
-        [str(column) for column in frame.columns],
-        ["---:" if right else "---" for right in numeric],
-        *frame.astype(str).to_numpy().tolist(),
-    ]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    """Return a frame as a Markdown table, without its index; columns of numbers to the right.
+
+    The line under the header is as long as each column's longest cell: pandoc shares out a wide
+    table's width by these lengths.
+    """
+    head, rules = [], []
+    for name in frame:
+        cells = [str(cell) for cell in frame[name]]
+        longest = max(3, *(len(cell) for cell in [*cells, *str(name).split()]))
+        numeric = all(_NUMBER.fullmatch(cell) for cell in cells)
+        head.append(str(name))
+        rules.append("-" * (longest - 1) + ":" if numeric else "-" * longest)
+    rows = frame.astype(str).to_numpy().tolist()
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rules, *rows])
 
 
 def parameters(table: pd.DataFrame) -> pd.DataFrame:
@@ -98,8 +105,8 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
     return total_row(frame, operations=_integer(layers["multiply_accumulates"].sum()))
 
 
-def network_costs(costs: pd.DataFrame, batch_size: int = 64) -> pd.DataFrame:
-    """Return `problem2.compare_networks` with units: millions, percent, and MB of 10⁶ bytes."""
+def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """Return the counts of `problem2.compare_networks`, in millions and percent."""
     return pd.DataFrame(
         {
             "network": costs.index,
@@ -108,11 +115,55 @@ def network_costs(costs: pd.DataFrame, batch_size: int = 64) -> pd.DataFrame:
             "parameters [M]": costs["parameters"].map(_millions),
             "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
             "activations [M]": costs["activations"].map(_millions),
-            "multiply–accumulates [M]": costs["multiply_accumulates"].map(_millions),
-            "one image forward [MB]": costs["forward_bytes"].map(_millions),
-            f"training, batch {batch_size} [MB]": costs["training_bytes"].map(_millions),
+            "operations [M]": costs["multiply_accumulates"].map(_millions),
         }
     ).reset_index(drop=True)
+
+
+def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """Return the bytes of `problem2.compare_networks`, in MB of 10⁶ bytes.
+
+    Parameters
+    ----------
+    costs : pandas.DataFrame
+        From `problem2.compare_networks`.
+    batch_size : int
+        For which it was made, for the heading.
+    """
+    return pd.DataFrame(
+        {
+            "network": costs.index,
+            "one image forward [MB]": costs["forward_bytes"].map(_millions),
+            f"training with batch size {batch_size} [MB]": costs["training_bytes"].map(_millions),
+        }
+    ).reset_index(drop=True)
+
+
+def decoding(anchor: torch.Tensor, offsets: torch.Tensor) -> pd.DataFrame:
+    """Return how four offsets turn one anchor into a box, each coordinate written out.
+
+    Parameters
+    ----------
+    anchor, offsets : torch.Tensor
+        4 each: corners, and (t_x, t_y, t_w, t_h).
+    """
+    x1, y1, x2, y2 = anchor.tolist()
+    width, height = x2 - x1, y2 - y1
+    rows = []
+    for name, centre, side, offset in (
+        ("centre x", x1 + width / 2, width, float(offsets[0])),
+        ("centre y", y1 + height / 2, height, float(offsets[1])),
+    ):
+        shown = f"{_minus(offset, 3)} · {side:.0f} + {centre:.0f}"
+        rows.append((name, f"{centre:.0f}", _minus(offset, 3), shown, offset * side + centre))
+    for name, side, offset in (
+        ("width", width, float(offsets[2])),
+        ("height", height, float(offsets[3])),
+    ):
+        shown = f"{side:.0f} · exp({_minus(offset, 3)})"
+        rows.append((name, f"{side:.0f}", _minus(offset, 3), shown, side * math.exp(offset)))
+    frame = pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
+    return frame.assign(box=frame["box"].map(lambda value: f"{value:.1f}"))
 
 
 def rounds(
@@ -197,6 +248,11 @@ def _millions(value: float) -> str:
 def _size(shape: tuple[int, ...]) -> str:
     """Return channels×height×width as height×width×channels."""
     return "×".join(str(n) for n in (*shape[1:], shape[0]))
+
+
+def _minus(value: float, digits: int) -> str:
+    """Return a number with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _corners(box: torch.Tensor) -> str:

@@ -43,7 +43,7 @@ def anchors(
     scales, ratios : sequence
         As given to `detection.anchor_shapes`, for the legend.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5.8), layout="compressed")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout="compressed")
     _show(left, image, margin=130)
     left.plot(positions[:, 0], positions[:, 1], ".", color="white", markersize=1.2)
     pairs = [(r, s) for r in range(len(ratios)) for s in range(len(scales))]
@@ -87,7 +87,7 @@ def proposal(image: np.ndarray, target: torch.Tensor, steps: dict[str, torch.Ten
         Name of the step and its box (4), in order; each panel also shows the step before.
     """
     figure, axes = plt.subplots(
-        1, len(steps), figsize=(3.7 * len(steps), 4.3), layout="compressed", squeeze=False
+        1, len(steps), figsize=(3.3 * len(steps), 3.8), layout="compressed", squeeze=False
     )
     boxes = list(steps.values())
     for index, (axis, name) in enumerate(zip(axes[0], steps, strict=True)):
@@ -132,7 +132,7 @@ def suppression(
     columns = 3
     rows = -(-(len(shown) + 2) // columns)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(3.5 * columns, 4.05 * rows), layout="compressed", squeeze=False
+        rows, columns, figsize=(3.1 * columns, 3.6 * rows), layout="compressed", squeeze=False
     )
     axes = list(grid.flat)
     for axis in axes[len(shown) + 2 :]:
