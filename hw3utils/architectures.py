@@ -99,8 +99,9 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
 
     for name, module in network.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *_POOLS, *_ADAPTIVE)):
-            module.register_forward_pre_hook(before(name))
-            module.register_forward_hook(after(name))
+            label = name or type(module).__name__  # a network that is one layer has no name for it
+            module.register_forward_pre_hook(before(label))
+            module.register_forward_hook(after(label))
     with torch.no_grad():
         network(torch.empty(1, *shape, device="meta"))
 
@@ -217,6 +218,8 @@ def _check_fits(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
             "image has another size than this network was made for"
         )
     if isinstance(module, (nn.Conv2d, *_POOLS)):
+        if min(_pair(module.stride)) < 1:
+            raise ValueError(f"layer {name}: stride={module.stride}; it must be 1 or more")
         kernel, padding = _pair(module.kernel_size), module.padding
         if padding == "same":
             return

@@ -180,6 +180,11 @@ def test_two_and_three_small_kernels_save_what_the_vgg_paper_says():
         (lambda: layer_table(alexnet(), (3, 9, 9)), "conv1: its kernel of 11 is larger"),
         (lambda: layer_table(alexnet(), (3, 30, 227)), "pool2: its kernel of 3 is larger"),
         (lambda: layer_table(alexnet(), (3, 300, 300)), "fc6 expects 9216 inputs"),
+        (
+            lambda: layer_table(nn.Conv2d(3, 4, 3, stride=0), (3, 8, 8)),
+            "layer Conv2d: stride=\\(0, 0\\)",
+        ),
+        (lambda: layer_table(nn.MaxPool2d(2, stride=(2, -1)), (3, 8, 8)), "stride=\\(2, -1\\)"),
         (lambda: layer_table(nn.LayerNorm(8), (3, 8, 8)), "no row accounts for them"),
         (lambda: alexnet(groups=3), "choose 2"),
         (lambda: same_padding(4), "positive odd integer"),
