@@ -54,7 +54,7 @@ SCALE = Scale(mean=(0.5,), std=(0.5,))
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 MICRO_BATCH_SIZE = 1024
 GROWING, SHRINKING, CONTROL = "batch size doubled", "learning rate halved", "neither (control)"
-EQUAL_EPOCHS = "cyclical, as many epochs"
+EQUAL_EPOCHS = "cyclical, epochs of 1.3"
 
 
 def learning_rate_runs(settings: Problem1) -> list[Run]:

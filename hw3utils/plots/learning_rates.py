@@ -24,6 +24,7 @@ __all__ = [
     "validation_by_arm",
 ]
 
+STYLES = ("-", "--", "-.", ":")
 BLUE, RED, GREEN = COLOURS[0], COLOURS[1], COLOURS[2]
 
 
@@ -52,7 +53,12 @@ def learning_rate_curve(
             "diverged", (lr, top), (0, -14), textcoords="offset points", ha="center", color=RED,
             fontsize=9,
         )  # fmt: skip
-    _guessing(above)
+    above.set_ylim(top=1.18 * top)
+    above.axhline(np.log(10), color="#777777", linestyle="--", linewidth=0.9, zorder=0)
+    above.annotate(
+        "guessing: ln 10 nats", (1e-9, np.log(10)), (0, 7), textcoords="offset points",
+        color="#555555", fontsize=8,
+    )  # fmt: skip
     above.set_title("Ten runs, each at one constant learning rate: loss of the last epoch")
 
     _shade(below, test_bounds)
@@ -73,9 +79,8 @@ def learning_rate_curve(
 def schedule_lines(learning_rates: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Draw learning rates (log axis) against weight updates, one line for each named schedule."""
     figure, axes = plt.subplots(figsize=(7, 3.4))
-    styles = ("-", "--", "-.", ":")
     for number, (name, rates) in enumerate(learning_rates.items()):
-        axes.plot(rates, color=COLOURS[number], linestyle=styles[number % 4], label=name)
+        axes.plot(rates, color=COLOURS[number], linestyle=STYLES[number % 4], label=name)
     axes.set_yscale("log")
     lowest = min(min(rate for rate in rates if rate > 0) for rates in learning_rates.values())
     highest = max(max(rates) for rates in learning_rates.values())
@@ -117,7 +122,7 @@ def loss_by_epoch(arms: Mapping[str, Sequence[FitResult]], title: str) -> Figure
     """Draw training loss against epochs for each arm; dotted lines separate the stages."""
     figure, axes = plt.subplots(figsize=(7, 3.8))
     for number, (name, results) in enumerate(arms.items()):
-        _band(axes, results, "train_loss", COLOURS[number], "-", name, MARKERS[number])
+        _band(axes, results, "train_loss", COLOURS[number], STYLES[number], name, MARKERS[number])
     sizes = next(iter(arms.values()))[0].history["batch_size"]
     for epoch in np.flatnonzero(np.diff(sizes)):
         axes.axvline(epoch + 1.5, color="#999999", linestyle=":", linewidth=0.9)
@@ -164,7 +169,7 @@ def batch_size_losses(
     axes.set_xlabel("log2(batch size)")
     axes.set_ylabel("training loss (nats)")
     axes.set_title("Training loss against batch size at the fixed learning rate lr_max")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.88))
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -207,7 +212,11 @@ def _guessing(axes: Axes) -> None:
     """Mark the loss of guessing among ten classes."""
     axes.axhline(np.log(10), color="#777777", linestyle="--", linewidth=0.9)
     axes.annotate(
-        "guessing: ln 10", (0.01, np.log(10)), (0, 3), xycoords=("axes fraction", "data"),
+        "guessing: ln 10",
+        (0.99, np.log(10)),
+        (0, -11),
+        ha="right",
+        xycoords=("axes fraction", "data"),
         textcoords="offset points", color="#555555", fontsize=8,
     )  # fmt: skip
 
