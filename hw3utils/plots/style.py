@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from PIL import Image
 
 from hw3utils import storage
 
@@ -51,10 +52,12 @@ def use_style() -> None:
 def save_figure(figure: Figure, name: str, folder: Path) -> Path:
     """Write ``figure`` to ``folder/name.png`` at 150 dots an inch, atomically, and return the path.
 
-    The file holds no date or version, so the same figure gives the same bytes. The figure is then
+    256 colours are enough for a drawing, and make a photograph's file a quarter as large. The file
+    holds no date or version, so the same figure gives the same bytes. The figure is then
     closed: a notebook shows it where ``figure`` is the last expression of a cell.
     """
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
+    drawn, content = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
     plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(256).save(content, format="png", optimize=True)
     return storage.write_atomically(Path(folder) / f"{name}.png", content.getvalue())
