@@ -23,7 +23,10 @@ def same(first, second):
     return (
         first.run == second.run
         and first.diverged == second.diverged
-        and all(torch.equal(first.state[name], second.state[name]) for name in first.state)
+        and all(
+            torch.equal(first.state[name].nan_to_num(), second.state[name].nan_to_num())
+            for name in first.state
+        )
         and first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
     )
 
