@@ -7,11 +7,15 @@ decides the result and the version of torch. An interrupted sweep starts again w
 
 import ast
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
 import json
+import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -274,12 +278,31 @@ def _do_one(
     place: Path,
 ) -> tuple[str, dict[str, Any]]:
     """Do one task in this process and keep its result; arrays may be read-only memory maps."""
+    _end_with_parent()
     torch.set_num_threads(1)
     result = function(*arguments, *(torch.from_numpy(array.copy()) for array in arrays))
     content = io.BytesIO()
     torch.save(result, content)
     storage.write_checked(place, content.getvalue())
     return key, result
+
+
+@functools.cache
+def _end_with_parent(seconds: float = 1.0) -> None:
+    """Watch, once in each worker process, for the end of the process that started it.
+
+    The workers of a killed notebook would otherwise train on, and then wait for ever.
+    """
+    if multiprocessing.current_process().name == "MainProcess":
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _fit_one(

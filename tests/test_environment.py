@@ -16,7 +16,7 @@ else:
 ROOT = paths.project_root()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
 IMPORT_NAMES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "PIL": "pillow"}
-COME_WITH_ANOTHER = {"jupyter_client", "nbclient", "packaging", "pillow"}
+COME_WITH_ANOTHER = {"jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
 
 
 def declared():

@@ -8,6 +8,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -151,6 +152,34 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_with_the_same_results(
         six_runs(), train, validation, scale, n_jobs=1, cache_dir=tmp_path / "quiet"
     )
     assert all(same(a, b) for a, b in zip(resumed, quiet, strict=True))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
+def test_the_workers_of_a_killed_process_end_with_it(tmp_path):
+    program = textwrap.dedent(f"""
+        import joblib, time
+        from hw3utils import sweeps
+
+        def wait():
+            sweeps._end_with_parent(0.1)
+            open({str(tmp_path / "started")!r}, "w").close()
+            time.sleep(120)
+
+        joblib.Parallel(n_jobs=2)(joblib.delayed(wait)() for _ in range(2))
+    """)
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert not alive, "workers wait for a process that is gone"
 
 
 def six_runs():
