@@ -12,7 +12,16 @@ from typing import Any
 
 from hw3utils import paths
 
-__all__ = ["PROFILES", "Problem1", "Settings", "problem1", "problem2", "profile_name"]
+__all__ = [
+    "PROFILES",
+    "Problem1",
+    "Problem4",
+    "Settings",
+    "problem1",
+    "problem2",
+    "problem4",
+    "profile_name",
+]
 
 PROFILES = ("smoke", "laptop", "full")
 
@@ -87,6 +96,118 @@ class Problem1(Settings):
     seeds: int = 1
 
 
+@dataclass(frozen=True)
+class Problem4(Settings):
+    """Sizes of Problem 4; the defaults take six minutes or less on two cores.
+
+    Attributes
+    ----------
+    n_train, n_validation, n_test : int
+        Images in each part: at most 48,000, 12,000 and 10,000.
+    label_seeds, student_seeds : int
+        Independent repetitions in 4.2 and in 4.3.
+    noise_images, noise_updates : int
+        Images with noisy labels, and weight updates on them.
+    probe_images : int
+        Clean labelled images of each class under which frozen features are judged.
+    tail_largest : int
+        Images of the most frequent class of the long-tailed set.
+    tail_exponent : float
+        Of Zipf's law: the class of rank r has ``tail_largest / r**tail_exponent`` images.
+    tail_updates : int
+        Weight updates on the long-tailed set.
+    labelled : int
+        Images of each class in the labelled set D.
+    pool : int
+        Images in the unlabelled pool U.
+    teacher_updates, student_updates, finetune_updates : int
+        Weight updates of the teacher on D, of the student on D̂, and of the student on D.
+    k, p : int
+        Images for each class and classes for each image, where they are not what is varied.
+    ks, ps : tuple of int
+        The values of K in 4.3d and of P in 4.3b.
+    rare_classes, rare_images, rare_k : int
+        In 4.3b: how many classes are rare in the pool, images of each of them, and K.
+    temperature : float
+        Of distillation with soft labels.
+    """
+
+    n_train: int = 48_000
+    n_validation: int = 2_000
+    n_test: int = 10_000
+    label_seeds: int = 3
+    student_seeds: int = 2
+    noise_images: int = 20_000
+    noise_updates: int = 1_200
+    probe_images: int = 200
+    tail_largest: int = 4_000
+    tail_exponent: float = 2.0
+    tail_updates: int = 800
+    labelled: int = 50
+    pool: int = 30_000
+    teacher_updates: int = 300
+    student_updates: int = 1_000
+    finetune_updates: int = 150
+    k: int = 2_000
+    p: int = 3
+    ks: tuple[int, ...] = (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000)
+    ps: tuple[int, ...] = (1, 2, 3, 5)
+    rare_classes: int = 3
+    rare_images: int = 150
+    rare_k: int = 500
+    temperature: float = 4.0
+
+
+_PROBLEM4 = {
+    "smoke": {
+        "n_train": 4_000,
+        "n_validation": 300,
+        "n_test": 300,
+        "label_seeds": 1,
+        "student_seeds": 1,
+        "noise_images": 1_500,
+        "noise_updates": 30,
+        "probe_images": 30,
+        "tail_largest": 300,
+        "tail_updates": 30,
+        "labelled": 20,
+        "pool": 2_500,
+        "teacher_updates": 60,
+        "student_updates": 30,
+        "finetune_updates": 15,
+        "k": 150,
+        "ks": (25, 150, 500),
+        "rare_images": 30,
+        "rare_k": 100,
+    },
+    "laptop": {},
+    "full": {
+        "n_validation": 12_000,
+        "student_seeds": 3,
+        "noise_images": 40_000,
+        "noise_updates": 6_000,
+        "tail_updates": 2_000,
+        "student_updates": 3_000,
+        "finetune_updates": 300,
+        "ks": (
+            25,
+            50,
+            100,
+            250,
+            500,
+            1_000,
+            1_500,
+            2_000,
+            2_500,
+            3_000,
+            4_000,
+            5_000,
+            6_000,
+            8_000,
+        ),
+    },
+}
+
 _PROBLEM1 = {
     "smoke": {
         "n_train": 4_096,
@@ -126,6 +247,17 @@ def problem1(profile: str | None = None, **changes: Any) -> Problem1:
         The profile or a changed name is unknown, or a value makes no sense.
     """
     return _settings(Problem1, _PROBLEM1, profile, changes)
+
+
+def problem4(profile: str | None = None, **changes: Any) -> Problem4:
+    """Return the settings of Problem 4; ``changes`` override single numbers (None changes nothing).
+
+    Raises
+    ------
+    ValueError
+        The profile or a changed name is unknown, or a value makes no sense.
+    """
+    return _settings(Problem4, _PROBLEM4, profile, changes)
 
 
 def problem2(profile: str | None = None) -> Settings:
