@@ -1,0 +1,295 @@
+"""Training in stages, each on images and labels of its own, and the judging of what was learned.
+
+For Problem 4: pre-train on noisy, resampled or pseudo-labels, then fine-tune, or freeze the
+features under a linear classifier. Goes through the cache and the processes of `sweeps`.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hw3utils import models, sweeps, teacher
+from hw3utils.data import ImageSet, Scale, Splits
+from hw3utils.runs import Run
+from hw3utils.schedules import LinearDecay
+from hw3utils.training import fit, minibatches, sgd
+
+__all__ = ["Recipe", "Stage", "fit_linear_classifier", "train_all"]
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One stage of training, of a fixed number of updates whatever the number of images.
+
+    Attributes
+    ----------
+    indices : Tensor
+        Shape (n,), int64: which of the training images. They are gone through in random order,
+        again and again, until the updates are done.
+    targets : Tensor
+        Either shape (n,), int64: labels; or shape (n, C), float32: a teacher's logits, to be
+        distilled.
+    updates : int
+        Weight updates; the learning rate falls to zero over them.
+    lr : float
+        Learning rate at the start.
+    batch_size : int
+        Images for each update.
+    weight_decay : float
+        Of SGD, whose momentum is 0.9.
+    temperature : float
+        Of distillation; unused with labels.
+    """
+
+    indices: Tensor
+    targets: Tensor
+    updates: int
+    lr: float
+    batch_size: int = 64
+    weight_decay: float = 0.0
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if len(self.indices) == 0 or len(self.indices) != len(self.targets):
+            raise ValueError(f"{len(self.indices)} images with {len(self.targets)} targets")
+        if self.updates < 1:
+            raise ValueError(f"updates={self.updates}: must be at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """A network, how it is trained, and what is asked of it.
+
+    Attributes
+    ----------
+    seed : int
+        Decides the initial weights and the order of the images.
+    stages : tuple of Stage
+        One after the other; with none, the network stays random.
+    model : str
+        A name that `models.build` knows, or ``"teacher"``.
+    probe : Tensor, optional
+        Indices of training images: freeze the features and fit a linear classifier on these.
+    score : Tensor, optional
+        Indices of training images whose logits are asked for.
+    """
+
+    seed: int
+    stages: tuple[Stage, ...]
+    model: str = "lenet5"
+    probe: Tensor | None = None
+    score: Tensor | None = None
+
+
+def train_all(
+    recipes: Mapping[Any, Recipe],
+    splits: Splits,
+    scale: Scale,
+    *,
+    title: str = "recipes",
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> dict[Any, dict[str, Any]]:
+    """Follow every recipe that is not in the cache yet, in parallel.
+
+    Returns
+    -------
+    dict
+        Under each recipe's name a dict: ``stage_accuracy``, the validation accuracy after each
+        stage; ``validation_hits`` and ``test_hits``, the fraction of each class's images that the
+        final network classifies correctly, shape (C,); ``probe_validation_hits`` and
+        ``probe_test_hits``, those of the linear classifier where there is a ``probe``; ``logits``
+        of the images to ``score``; ``seconds``. The test set is looked at once, after the last
+        stage.
+
+    Raises
+    ------
+    ValueError
+        An index, a label or the width of the logits does not fit the images.
+    """
+    for recipe in recipes.values():
+        _check(recipe, splits.train)
+    names = splits.train.class_names
+    arguments = {name: (recipe, names, scale) for name, recipe in recipes.items()}
+    checksums = [part.checksum for part in splits]
+    modules = (teacher, sys.modules[__name__])
+    keys = {
+        name: sweeps.task_key(_follow, wanted, checksums, modules)
+        for name, wanted in arguments.items()
+    }
+    longest_first = sorted(recipes, key=lambda name: -_cost(recipes[name]))
+    found = sweeps.map_cached(
+        _follow,
+        {keys[name]: arguments[name] for name in longest_first},
+        [tensor for part in splits for tensor in (part.images, part.labels)],
+        title=title,
+        n_jobs=n_jobs,
+        cache_dir=cache_dir,
+    )
+    return {name: found[keys[name]] for name in recipes}
+
+
+def fit_linear_classifier(
+    features: Tensor, labels: Tensor, num_classes: int, penalty: float = 1e-3
+) -> nn.Module:
+    """Return a linear classifier on standardised features, fitted to the optimum by L-BFGS.
+
+    Parameters
+    ----------
+    features : Tensor
+        Shape (N, F), float32: outputs of a frozen network.
+    labels : Tensor
+        Shape (N,), int64.
+    penalty : float
+        Times half the squared weights, added to the mean cross-entropy.
+    """
+    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    inputs = (features - mean) / std
+    weight = torch.zeros(num_classes, features.shape[1], requires_grad=True)
+    bias = torch.zeros(num_classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(F.linear(inputs, weight, bias), labels)
+        value = value + penalty / 2 * weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    classifier = nn.Linear(features.shape[1], num_classes)
+    with torch.no_grad():
+        classifier.weight.copy_(weight / std)
+        classifier.bias.copy_(bias - classifier.weight @ mean)
+    return classifier
+
+
+def _follow(
+    recipe: Recipe,
+    class_names: tuple[str, ...],
+    scale: Scale,
+    *tensors: Tensor,
+) -> dict[str, Any]:
+    """Follow one recipe; the tensors are images and labels of the three parts, in order."""
+    began = time.perf_counter()
+    train, validation, test = (
+        ImageSet(images, labels, class_names)
+        for images, labels in zip(tensors[::2], tensors[1::2], strict=True)
+    )
+    if recipe.model == TEACHER:
+        model = teacher.build_teacher(train.num_classes, recipe.seed)
+    else:
+        model = models.build(recipe.model, train.num_classes, recipe.seed)
+    order = torch.Generator().manual_seed(recipe.seed)
+    stage_accuracy = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)  # the teacher's dropout draws from the global generator
+        for stage in recipe.stages:
+            _train_stage(model, stage, recipe, train, validation, scale, order)
+            stage_accuracy.append(_hits(model, validation, scale).mean().item())
+    result: dict[str, Any] = {"stage_accuracy": stage_accuracy}
+    if recipe.score is not None:
+        result["logits"] = _logits(model, train.images[recipe.score], scale)
+    if recipe.probe is not None:
+        known = train.subset(recipe.probe)
+        backbone = model[:-1]
+        features = _logits(backbone, known.images, scale)
+        classifier = fit_linear_classifier(features, known.labels, train.num_classes)
+        probe = nn.Sequential(backbone, classifier)
+        result["probe_validation_hits"] = _hits(probe, validation, scale)
+        result["probe_test_hits"] = _hits(probe, test, scale)
+    return result | {
+        "validation_hits": _hits(model, validation, scale),
+        "test_hits": _hits(model, test, scale),
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _train_stage(
+    model: nn.Module,
+    stage: Stage,
+    recipe: Recipe,
+    train: ImageSet,
+    validation: ImageSet,
+    scale: Scale,
+    order: torch.Generator,
+) -> None:
+    """Train in place for one stage: as one epoch over as many images as its updates take."""
+    run = Run(
+        recipe.model,
+        LinearDecay(stage.lr),
+        epochs=1,
+        batch_size=stage.batch_size,
+        weight_decay=stage.weight_decay,
+        seed=recipe.seed,
+    )
+    drawn = _passes(len(stage.indices), stage.updates * stage.batch_size, order)
+    images = train.images[stage.indices[drawn]]
+    if stage.targets.ndim == 1:
+        wanted = ImageSet(images, stage.targets[drawn], train.class_names)
+        fit(model, run, wanted, validation, scale)
+        return
+    optimizer = sgd(model, run)
+    scheduler = run.schedule.build(optimizer, stage.updates)
+    targets = stage.targets[drawn]
+    model.train()
+    for batch in minibatches(len(images), stage.batch_size, order):
+        optimizer.zero_grad(set_to_none=True)
+        logits = model(scale(images[batch]))
+        teacher.distillation_loss(logits, targets[batch], stage.temperature).backward()
+        optimizer.step()
+        scheduler.step()
+
+
+def _passes(num_images: int, n: int, generator: torch.Generator) -> Tensor:
+    """Return ``n`` indices: whole passes over the images in random order, the last one cut off."""
+    passes = [torch.randperm(num_images, generator=generator) for _ in range(-(-n // num_images))]
+    return torch.cat(passes)[:n]
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, images: Tensor, scale: Scale, batch_size: int = 500) -> Tensor:
+    """Return the network's outputs in evaluation mode: shape (N, outputs), float32."""
+    model.eval()
+    return torch.cat([model(scale(part)) for part in images.split(batch_size)])
+
+
+def _hits(model: nn.Module, images: ImageSet, scale: Scale) -> Tensor:
+    """Return the fraction of each class's images that are classified correctly: shape (C,).
+
+    NaN where a class has no image.
+    """
+    right = _logits(model, images.images, scale).argmax(dim=1) == images.labels
+    hits = torch.bincount(images.labels, weights=right.double(), minlength=images.num_classes)
+    return hits / images.class_counts()
+
+
+def _cost(recipe: Recipe) -> float:
+    """Return a guess at a recipe's time, to start the long ones first."""
+    each = 4 if recipe.model == TEACHER else 1
+    return each * sum(stage.updates * stage.batch_size for stage in recipe.stages)
+
+
+def _check(recipe: Recipe, train: ImageSet) -> None:
+    """Refuse a recipe whose tensors do not fit the images, before any training."""
+    stages: Sequence[Stage] = recipe.stages
+    asked = [*(stage.indices for stage in stages), recipe.probe, recipe.score]
+    for indices in asked:
+        if indices is not None and not 0 <= int(indices.min()) <= int(indices.max()) < len(train):
+            raise ValueError(f"indices must lie in 0..{len(train) - 1}, the training images")
+    for targets in (stage.targets for stage in stages):
+        if targets.ndim == 2 and targets.shape[1] != train.num_classes:
+            raise ValueError(f"{train.num_classes} logits for each image, not {targets.shape[1]}")
+        if targets.ndim == 1 and not 0 <= int(targets.min()) <= int(targets.max()) < (
+            train.num_classes
+        ):
+            raise ValueError(f"labels must lie in 0..{train.num_classes - 1}")
