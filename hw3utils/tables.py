@@ -1,11 +1,16 @@
 """Tables in Markdown, made from the committed results. Never trains, never loads images."""
 
 import json
+import re
 from typing import Any
+
+import pandas as pd
 
 from hw3utils import paths
 
-__all__ = ["committed_results", "markdown_table", "problem1_results"]
+__all__ = ["committed_results", "markdown", "problem1_results"]
+
+_NUMBER = re.compile(r"\**[−-]?[\d,.]*( %)?\**")
 
 
 def committed_results(problem: str) -> dict[str, Any]:
@@ -20,10 +25,21 @@ def committed_results(problem: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table; the first column is aligned left, the others right."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def markdown(frame: pd.DataFrame) -> str:
+    """Return a frame as a Markdown table, without its index; columns of numbers to the right.
+
+    The line under the header is as long as each column's longest cell: pandoc shares out a wide
+    table's width by these lengths.
+    """
+    head, rules = [], []
+    for name in frame:
+        cells = [str(cell) for cell in frame[name]]
+        longest = max(3, *(len(cell) for cell in [*cells, *str(name).split()]))
+        numeric = all(_NUMBER.fullmatch(cell) for cell in cells)
+        head.append(str(name))
+        rules.append("-" * (longest - 1) + ":" if numeric else "-" * longest)
+    rows = frame.astype(str).to_numpy().tolist()
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rules, *rows])
 
 
 def machine(found: dict[str, Any]) -> str:
@@ -39,24 +55,21 @@ def problem1_results() -> str:
     """Return Problem 1's results as Markdown: bounds, accuracies of all arms, noise scale."""
     found = committed_results("problem1")
     seeds = found["settings"]["seeds"]
-    rows = [
-        [
-            arm,
-            f"{found['validation_accuracy'][arm]:.4f}",
-            f"{found['test_accuracy'][arm]:.4f}",
-            f"{100 * found['gap'][arm]:.1f}",
-        ]
-        for arm in found["test_accuracy"]
-    ]
-    table = markdown_table(
-        ["final model of", "validation accuracy", "test accuracy", "train − test (points)"], rows
+    arms = found["test_accuracy"]
+    frame = pd.DataFrame(
+        {
+            "final model of": list(arms),
+            "validation accuracy": [f"{found['validation_accuracy'][arm]:.4f}" for arm in arms],
+            "test accuracy": [f"{found['test_accuracy'][arm]:.4f}" for arm in arms],
+            "train − test (points)": [f"{100 * found['gap'][arm]:.1f}" for arm in arms],
+        }
     )
     return (
         f"lr_min = {found['lr_min']:.2g}, lr_max = {found['lr_max']:.2g} (range test: "
         f"{found['range_test']['lr_min']:.2g} and {found['range_test']['lr_max']:.2g}); gradient "
         f"noise scale {found['noise_scale']:.0f} images after the first stage. "
         f"{found['batch_size_answer']['text']}\n\n"
-        f"{table}\n\n"
+        f"{markdown(frame)}\n\n"
         f"Profile `{found['profile']}`, {seeds} seed{'s' if seeds > 1 else ''}; a test accuracy of "
         f"0.90 on 10,000 images has a standard error of 0.003. {machine(found)}."
     )

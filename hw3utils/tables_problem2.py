@@ -4,7 +4,6 @@ From layer tables and suppression steps to DataFrames of text, and from those to
 """
 
 import math
-import re
 
 import pandas as pd
 import torch
@@ -16,7 +15,6 @@ __all__ = [
     "activations_and_weights",
     "decoding",
     "layer_description",
-    "markdown",
     "network_costs",
     "network_memory",
     "operations",
@@ -25,25 +23,6 @@ __all__ = [
     "rounds",
     "total_row",
 ]
-
-_NUMBER = re.compile(r"\**[−-]?[\d,.]*( %)?\**")
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """Return a frame as a Markdown table, without its index; columns of numbers to the right.
-
-    The line under the header is as long as each column's longest cell: pandoc shares out a wide
-    table's width by these lengths.
-    """
-    head, rules = [], []
-    for name in frame:
-        cells = [str(cell) for cell in frame[name]]
-        longest = max(3, *(len(cell) for cell in [*cells, *str(name).split()]))
-        numeric = all(_NUMBER.fullmatch(cell) for cell in cells)
-        head.append(str(name))
-        rules.append("-" * (longest - 1) + ":" if numeric else "-" * longest)
-    rows = frame.astype(str).to_numpy().tolist()
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rules, *rows])
 
 
 def parameters(table: pd.DataFrame) -> pd.DataFrame:

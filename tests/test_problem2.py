@@ -19,6 +19,7 @@ from hw3utils.plots import architectures as bars
 from hw3utils.plots import detection as boxed
 from hw3utils.plots import receptive_field as fields
 from hw3utils.receptive_field import stacked_receptive_field
+from hw3utils.tables import markdown
 
 ROOT = paths.project_root()
 WRITE_UP = (ROOT / "answers" / "problem2.md").read_text(encoding="utf-8")
@@ -164,7 +165,7 @@ def test_markdown_puts_numbers_to_the_right_and_text_to_the_left():
     frame = pd.DataFrame(
         {"name": ["a", "12×12"], "count": ["1,024", "**7**"], "share": [0.5, "−3 %"]}
     )
-    head, rule, first, _ = tables.markdown(frame).splitlines()
+    head, rule, first, _ = markdown(frame).splitlines()
     assert head == "| name | count | share |" and first == "| a | 1,024 | 0.5 |"
     assert [cell.strip().endswith(":") for cell in rule.strip("|").split("|")] == [
         False,
