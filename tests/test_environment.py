@@ -76,11 +76,11 @@ def test_every_import_is_declared_and_every_dependency_used():
 
 
 FLOORS = [
-    {"paths", "profiles", "storage", "sources", "results"},
+    {"paths", "profiles", "storage", "sources", "sources_transfer", "results"},
     {"data", "models", "schedules", "runs", "architectures", "network_costs", "paper_networks",
-     "receptive_field", "boxes", "anchors", "detection"},
+     "receptive_field", "boxes", "anchors", "detection", "weak_supervision", "pseudo_labels", "teacher"},
     {"checkpoints", "evaluation", "gradients", "training", "diagnostics"},
-    {"sweeps", "problem1", "problem2", "rpn_example"},
+    {"sweeps", "problem1", "problem2", "rpn_example", "pretraining"},
     {"plots", "tables", "tables_problem2"},
     {"execute", "__main__"},
 ]  # fmt: skip
