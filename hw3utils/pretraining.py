@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from hw3utils import models, sweeps, teacher
+from hw3utils import linear_classifier, models, sweeps, teacher
 from hw3utils.data import ImageSet, Scale, Splits
 from hw3utils.runs import Run
 from hw3utils.schedules import LinearDecay
 from hw3utils.training import fit, minibatches, sgd
 
-__all__ = ["Recipe", "Stage", "fit_linear_classifier", "train_all"]
+__all__ = ["Recipe", "Stage", "train_all"]
 
 TEACHER = "teacher"
 
@@ -121,7 +120,7 @@ def train_all(
     names = splits.train.class_names
     arguments = {name: (recipe, names, scale) for name, recipe in recipes.items()}
     checksums = [part.checksum for part in splits]
-    modules = (teacher, sys.modules[__name__])
+    modules = (linear_classifier, teacher, sys.modules[__name__])
     keys = {
         name: sweeps.task_key(_follow, wanted, checksums, modules)
         for name, wanted in arguments.items()
@@ -136,41 +135,6 @@ def train_all(
         cache_dir=cache_dir,
     )
     return {name: found[keys[name]] for name in recipes}
-
-
-def fit_linear_classifier(
-    features: Tensor, labels: Tensor, num_classes: int, penalty: float = 1e-3
-) -> nn.Module:
-    """Return a linear classifier on standardised features, fitted to the optimum by L-BFGS.
-
-    Parameters
-    ----------
-    features : Tensor
-        Shape (N, F), float32: outputs of a frozen network.
-    labels : Tensor
-        Shape (N,), int64.
-    penalty : float
-        Times half the squared weights, added to the mean cross-entropy.
-    """
-    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-    inputs = (features - mean) / std
-    weight = torch.zeros(num_classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(num_classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(inputs, weight, bias), labels)
-        value = value + penalty / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    classifier = nn.Linear(features.shape[1], num_classes)
-    with torch.no_grad():
-        classifier.weight.copy_(weight / std)
-        classifier.bias.copy_(bias - classifier.weight @ mean)
-    return classifier
 
 
 def _follow(
@@ -201,9 +165,11 @@ def _follow(
         result["logits"] = _logits(model, train.images[recipe.score], scale)
     if recipe.probe is not None:
         known = train.subset(recipe.probe)
-        backbone = model[:-1]
+        backbone = nn.Sequential(*list(model.children())[:-1])
         features = _logits(backbone, known.images, scale)
-        classifier = fit_linear_classifier(features, known.labels, train.num_classes)
+        classifier = linear_classifier.fit_linear_classifier(
+            features, known.labels, train.num_classes
+        )
         probe = nn.Sequential(backbone, classifier)
         result["probe_validation_hits"] = _hits(probe, validation, scale)
         result["probe_test_hits"] = _hits(probe, test, scale)

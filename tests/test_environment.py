@@ -80,7 +80,8 @@ FLOORS = [
     {"data", "models", "schedules", "runs", "architectures", "network_costs", "paper_networks",
      "receptive_field", "boxes", "anchors", "detection", "weak_supervision", "pseudo_labels", "teacher"},
     {"checkpoints", "evaluation", "gradients", "training", "diagnostics"},
-    {"sweeps", "problem1", "problem2", "rpn_example", "pretraining"},
+    {"sweeps", "problem1", "problem2", "rpn_example", "linear_classifier", "pretraining",
+     "problem4", "problem4_answers", "problem4_students", "problem4_tables"},
     {"plots", "tables", "tables_problem2"},
     {"execute", "__main__"},
 ]  # fmt: skip
