@@ -1,0 +1,79 @@
+"""Features of a frozen network: computed once for each image and each mirror image, kept on disk.
+
+For the expensive half of shallow learning. The cheap half, the last layer, is in `heads`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hw3utils import backbones, inputs, keras_weights, pretrained, sweeps
+from hw3utils.data import ImageSet, Scale
+from hw3utils.inputs import mirrored
+from hw3utils.training import pick_device
+
+__all__ = ["extract", "processes"]
+
+CHUNK = 256
+_MODULES = (backbones, inputs, keras_weights, pretrained)
+
+
+def extract(
+    weights: str,
+    digest: str,
+    sets: Sequence[tuple[ImageSet, bool]],
+    scale: Scale,
+    *,
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> list[Tensor]:
+    """Return the features of each set; what is on disk already is not computed again.
+
+    Kept in chunks under a key made of weights, preprocessing, images, dtype (float32) and code: an
+    interrupted extraction goes on where it stopped.
+
+    Parameters
+    ----------
+    weights : str
+        As `backbones.build` takes them, and the ``digest`` of their tensors.
+    sets : sequence of (ImageSet, bool)
+        Images, and whether their mirror images' features are wanted too.
+
+    Returns
+    -------
+    list of Tensor
+        For each set: shape (1 or 2, N, 2048), float32; index 1 are the mirror images.
+    """
+    tasks: dict[str, tuple[Any, ...]] = {}
+    plan: list[list[list[str]]] = []
+    for images, with_mirror in sets:
+        views = [images, mirrored(images)] if with_mirror else [images]
+        plan.append([[] for _ in views])
+        for keys, view in zip(plan[-1], views, strict=True):
+            for part in view.images.split(CHUNK):
+                arguments = (weights, scale, part)
+                key = sweeps.task_key(_features, (digest, *arguments), (), _MODULES)
+                tasks[key] = arguments
+                keys.append(key)
+    found = sweeps.map_cached(
+        _features, tasks, title="features", n_jobs=n_jobs or processes(), cache_dir=cache_dir
+    )
+    return [
+        torch.stack([torch.cat([found[key]["features"] for key in keys]) for keys in views])
+        for views in plan
+    ]
+
+
+def processes() -> int:
+    """Return how many processes to use: one on a GPU, otherwise as `sweeps.num_workers` says."""
+    return sweeps.num_workers() if pick_device().type == "cpu" else 1
+
+
+def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Tensor]:
+    """Return the features of one chunk of uint8 images."""
+    model = backbones.build(weights, 2, seed=0).to(pick_device())
+    unlabelled = ImageSet(images, torch.zeros(len(images), dtype=torch.int64), ("none", "other"))
+    return {"features": backbones.logits_and_features(model, unlabelled, scale)[1]}
