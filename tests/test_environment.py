@@ -81,8 +81,8 @@ FLOORS = [
      "receptive_field", "boxes", "anchors", "detection", "weak_supervision", "pseudo_labels",
      "teacher", "keras_weights", "pretrained", "datasets", "image_folders", "torchvision_sets"},
     {"checkpoints", "evaluation", "gradients", "training", "diagnostics"},
-    {"sweeps", "problem1", "problem2", "problem4", "problem4_answers", "problem4_students",
-     "rpn_example", "pretraining"},
+    {"sweeps", "problem1", "problem2", "rpn_example", "linear_classifier", "pretraining",
+     "problem4", "problem4_answers", "problem4_students", "problem4_tables"},
     {"plots", "tables", "tables_problem2"},
     {"execute", "__main__"},
 ]  # fmt: skip
