@@ -191,27 +191,30 @@ def label_counts(selected: PseudoLabels) -> pd.Series:
 
 
 def several_labels(scored: Collection, selected: PseudoLabels, n: int = 6) -> list[dict[str, Any]]:
-    """Return ``n`` images of D̂ with the most labels, most evenly scored first, without repeats.
+    """Return ``n`` images of D̂ with the most labels, each with other labels than the ones before.
 
-    Each as a dict: ``index`` (of the training image), ``labels`` and ``scores`` (of the labels
-    that it was selected for, highest score first).
+    Of equally many labels, those come first between which the teacher is least decided. Each image
+    is a dict: ``index`` (of the training image), ``labels`` and ``scores`` (of the labels that it
+    was selected for, highest score first).
     """
-    counts = selected.labels_per_image
-    probabilities = scored.logits.softmax(dim=1)
-    second = probabilities.topk(2, dim=1).values[:, 1]
-    rank = counts.double() + second.double()
-    images = []
-    for position in rank.argsort(descending=True, stable=True)[:n].tolist():
+    second = scored.logits.softmax(dim=1).topk(2, dim=1).values[:, 1]
+    order = (selected.labels_per_image + second).argsort(descending=True, stable=True)
+    images: dict[frozenset[int], dict[str, Any]] = {}
+    for position in order.tolist():
         rows = torch.nonzero(selected.indices == position).flatten()
+        if len(images) == n or len(rows) == 0:
+            break
         rows = rows[selected.scores[rows].argsort(descending=True)]
-        images.append(
+        labels = selected.labels[rows].tolist()
+        images.setdefault(
+            frozenset(labels),
             {
                 "index": int(scored.pool[position]),
-                "labels": selected.labels[rows].tolist(),
+                "labels": labels,
                 "scores": selected.scores[rows].tolist(),
-            }
+            },
         )
-    return images
+    return list(images.values())
 
 
 def mean_and_spread(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

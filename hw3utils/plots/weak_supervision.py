@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from hw3utils.data import ImageSet
 from hw3utils.plots.images import show
@@ -65,7 +65,8 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.Dat
     for rule, colour, marker in zip(shares, COLOURS, MARKERS, strict=False):
         left.plot(shares.index, 100 * shares[rule], color=colour, marker=marker, label=rule)
     left.set_yscale("log")
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    left.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    left.yaxis.set_minor_locator(NullLocator())
     left.set_xticks(list(shares.index))
     left.set_xlabel(f"class by frequency ({counts[0]:,} to {counts[-1]:,} images)")
     left.set_ylabel("share of the draws (%)")
@@ -138,7 +139,7 @@ def p_panels(means: pd.DataFrame) -> Figure:
         color="#BBBBBB", label="wrong",
     )  # fmt: skip
     left.set_ylabel("pseudo-labels that name a rare class")
-    left.set_title("More labels, most of them wrong")
+    left.set_title("Labels that rare classes get")
     left.set_ylim(top=1.25 * float(means["rare_rows"].max()))
     left.legend(ncols=2, loc="upper left")
     for column, label, colour, marker in (
@@ -148,7 +149,7 @@ def p_panels(means: pd.DataFrame) -> Figure:
         _errors(middle, places, means, column, colour, marker, "-", label)
     middle.set_ylim(0, 100)
     middle.set_ylabel("rare classes (%)")
-    middle.set_title("Rare images found, and purity")
+    middle.set_title("How many are found, how clean")
     middle.legend()
     for column, label, colour, marker in (
         ("other_accuracy", "other classes", BLUE, "o"),
@@ -182,8 +183,8 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
     _errors(above, means["k"], means, "test_accuracy", BLUE, "o", "-", f"student, P = {p}")
     above.axhline(100 * baseline, color=GREY, linestyle="--", linewidth=1.2, label="on D alone")
     above.set_ylabel("test accuracy (%)")
-    above.set_title("The student: the rise and the fall with K")
-    above.legend(loc="lower right")
+    above.set_title("The student's accuracy")
+    above.legend(loc="best")
     for (other, rows), colour, marker in zip(
         curve.groupby("p", sort=True), (COLOURS[4], COLOURS[5], BLUE, PINK), MARKERS, strict=False
     ):
@@ -194,7 +195,6 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
     below.set_xscale("log")
     below.set_xticks(list(means["k"]), [f"{k:,}" for k in means["k"]], rotation=30)
     below.xaxis.set_minor_locator(NullLocator())
-    below.xaxis.set_minor_formatter(NullFormatter())
     below.set_xlabel("K, images for each class (log scale)")
     below.set_ylabel("right pseudo-labels (%)")
     below.set_title("Its teaching material: the precision of D̂")
