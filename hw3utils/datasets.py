@@ -96,7 +96,7 @@ def load_dataset(
     generator : Generator
         Draws the validation part and smaller numbers of images, class by class.
     n_train, n_validation, n_test : int, optional
-        Fewer images of a part, in the part's own proportions; by default all.
+        At most so many images of a part, in the part's own proportions; by default all.
     size : int
         Pixels of a side: images of varying size are decoded to squares (shorter side scaled, centre
         cut out). CIFAR and SVHN keep their 32 pixels.
@@ -104,7 +104,7 @@ def load_dataset(
     Raises
     ------
     ValueError
-        Unknown name, more images than there are, or a class without images in some part.
+        Unknown name, fewer images than classes, or a class without images in some part.
     hw3utils.sources.SourcesExhaustedError
         The files are not there and no source supplied them.
     """
@@ -126,11 +126,10 @@ def load_dataset(
     chosen = []
     for (part, n), images in zip(wanted.items(), (train, validation, test), strict=True):
         _check_every_class(images, f"{name}, {part}")
-        if n is not None and n != len(images):
-            if not images.num_classes <= n <= len(images):
+        if n is not None and n < len(images):
+            if n < images.num_classes:
                 raise ValueError(
-                    f"{name}, {part}: {n} images asked for; allowed are one for each class to all: "
-                    f"{images.num_classes} to {len(images)}"
+                    f"{name}, {part}: {n} images cannot cover {images.num_classes} classes"
                 )
             images = stratified_split(images, n, generator)[1]
             _check_every_class(images, f"{name}, {part}, {n} images")

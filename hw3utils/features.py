@@ -3,9 +3,10 @@
 For the expensive half of shallow learning. The cheap half, the last layer, is in `heads`.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,10 +16,21 @@ from hw3utils.data import ImageSet, Scale
 from hw3utils.inputs import mirrored
 from hw3utils.training import pick_device
 
-__all__ = ["extract", "processes"]
+__all__ = ["Extracted", "extract", "processes"]
 
 CHUNK = 256
 _MODULES = (backbones, inputs, keras_weights, pretrained)
+
+
+class Extracted(NamedTuple):
+    """Features of several image sets, and what they cost when they were computed.
+
+    ``features`` holds for each set (1 or 2, N, 2048) float32, index 1 being the mirror images;
+    ``seconds`` are those of all processes added up.
+    """
+
+    features: list[Tensor]
+    seconds: float
 
 
 def extract(
@@ -29,7 +41,7 @@ def extract(
     *,
     n_jobs: int | None = None,
     cache_dir: Path | None = None,
-) -> list[Tensor]:
+) -> Extracted:
     """Return the features of each set; what is on disk already is not computed again.
 
     Kept in chunks under a key made of weights, preprocessing, images, dtype (float32) and code: an
@@ -41,11 +53,6 @@ def extract(
         As `backbones.build` takes them, and the ``digest`` of their tensors.
     sets : sequence of (ImageSet, bool)
         Images, and whether their mirror images' features are wanted too.
-
-    Returns
-    -------
-    list of Tensor
-        For each set: shape (1 or 2, N, 2048), float32; index 1 are the mirror images.
     """
     tasks: dict[str, tuple[Any, ...]] = {}
     plan: list[list[list[str]]] = []
@@ -61,10 +68,11 @@ def extract(
     found = sweeps.map_cached(
         _features, tasks, title="features", n_jobs=n_jobs or processes(), cache_dir=cache_dir
     )
-    return [
+    features = [
         torch.stack([torch.cat([found[key]["features"] for key in keys]) for keys in views])
         for views in plan
     ]
+    return Extracted(features, sum(chunk["seconds"] for chunk in found.values()))
 
 
 def processes() -> int:
@@ -72,8 +80,10 @@ def processes() -> int:
     return sweeps.num_workers() if pick_device().type == "cpu" else 1
 
 
-def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Tensor]:
-    """Return the features of one chunk of uint8 images."""
+def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Any]:
+    """Return the features of one chunk of uint8 images, and the seconds that they took."""
     model = backbones.build(weights, 2, seed=0).to(pick_device())
     unlabelled = ImageSet(images, torch.zeros(len(images), dtype=torch.int64), ("none", "other"))
-    return {"features": backbones.logits_and_features(model, unlabelled, scale)[1]}
+    began = time.perf_counter()
+    features = backbones.logits_and_features(model, unlabelled, scale)[1]
+    return {"features": features, "seconds": time.perf_counter() - began}

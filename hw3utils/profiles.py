@@ -15,10 +15,12 @@ from hw3utils import paths
 __all__ = [
     "PROFILES",
     "Problem1",
+    "Problem3",
     "Problem4",
     "Settings",
     "problem1",
     "problem2",
+    "problem3",
     "problem4",
     "profile_name",
 ]
@@ -94,6 +96,47 @@ class Problem1(Settings):
     range_test_updates: int = 500
     noise_repetitions: int = 20
     seeds: int = 1
+
+
+@dataclass(frozen=True)
+class Problem3(Settings):
+    """Sizes of Problem 3; the defaults are the handout's own numbers.
+
+    Attributes
+    ----------
+    dataset : str
+        A name of `datasets.DATASETS`; of ``"A or B"`` the first that can be had.
+    weights : str
+        Names of `pretrained.WEIGHTS`, likewise.
+    image_size : int
+        Pixels of a side as the network sees the images, at least 32.
+    n_train, n_validation, n_test : int
+        Images of each part, at most.
+    finetune_epochs, head_epochs : int
+        Epochs with all layers, and with the last layer alone.
+    batch_size : int
+        Images for each update.
+    finetune_seeds, head_seeds : int
+        Independent repetitions.
+    compared_sizes : tuple of int
+        Pixels of a side in the figure of what the image size does.
+    compared_images : int
+        Training images in that figure, at most.
+    """
+
+    dataset: str = "cifar100 or cifar10"
+    weights: str = "IMAGENET1K_V1 or KERAS_V1"
+    image_size: int = 224
+    n_train: int = 1_000_000
+    n_validation: int = 1_000_000
+    n_test: int = 1_000_000
+    finetune_epochs: int = 60
+    head_epochs: int = 60
+    batch_size: int = 64
+    finetune_seeds: int = 3
+    head_seeds: int = 3
+    compared_sizes: tuple[int, ...] = (32, 64, 96, 224)
+    compared_images: int = 5_120
 
 
 @dataclass(frozen=True)
@@ -224,6 +267,33 @@ _PROBLEM1 = {
 }
 
 
+_PROBLEM3 = {
+    "smoke": {
+        "image_size": 32,
+        "n_train": 128,
+        "n_validation": 100,
+        "n_test": 100,
+        "finetune_epochs": 1,
+        "head_epochs": 4,
+        "finetune_seeds": 1,
+        "head_seeds": 1,
+        "compared_sizes": (32, 64),
+        "compared_images": 128,
+    },
+    "laptop": {
+        "image_size": 64,
+        "n_train": 1_280,
+        "n_validation": 500,
+        "n_test": 1_000,
+        "finetune_epochs": 4,
+        "finetune_seeds": 1,
+        "compared_sizes": (32, 64, 96),
+        "compared_images": 768,
+    },
+    "full": {},
+}
+
+
 def profile_name(profile: str | None = None) -> str:
     """Return the profile to use: the argument, else ``HW3_PROFILE``, else ``"laptop"``.
 
@@ -247,6 +317,11 @@ def problem1(profile: str | None = None, **changes: Any) -> Problem1:
         The profile or a changed name is unknown, or a value makes no sense.
     """
     return _settings(Problem1, _PROBLEM1, profile, changes)
+
+
+def problem3(profile: str | None = None, **changes: Any) -> Problem3:
+    """Return the settings of Problem 3; see `problem1`."""
+    return _settings(Problem3, _PROBLEM3, profile, changes)
 
 
 def problem4(profile: str | None = None, **changes: Any) -> Problem4:

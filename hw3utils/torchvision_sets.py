@@ -1,4 +1,4 @@
-"""Datasets that torchvision fetches and verifies: CIFAR-100, DTD, Flowers102, Aircraft, GTSRB, SVHN.
+"""CIFAR-100, DTD, Flowers102, Aircraft, GTSRB, SVHN: as torchvision fetches and verifies them.
 
 For reading them into tensors. Downloads go to a temporary folder and are renamed when complete.
 """

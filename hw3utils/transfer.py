@@ -1,0 +1,237 @@
+"""Finetuning all layers: several runs in parallel, each cached, checkpointed and scored once.
+
+For the long half of transfer learning. The short half, features and last layers, is in `features`
+and `heads`; which runs Problem 3 needs is said in `problem3`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hw3utils import (
+    backbones,
+    checkpoints,
+    inputs,
+    keras_weights,
+    paths,
+    precision,
+    pretrained,
+    sweeps,
+    training,
+)  # fmt: skip
+from hw3utils.data import ImageSet, Scale, Splits, take
+from hw3utils.features import processes
+from hw3utils.gradients import accumulate_gradient
+from hw3utils.inputs import FlipAndCrop
+from hw3utils.runs import Run
+
+__all__ = ["Finetuned", "Finetuning", "estimate_seconds", "finetune_all"]
+
+_MODULES = (backbones, checkpoints, inputs, keras_weights, precision, pretrained)
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What is finetuned, and from where.
+
+    Attributes
+    ----------
+    run : Run
+        Learning rate, schedule, epochs and the rest.
+    weights : str
+        What the trunk starts from, as `backbones.build` takes it: ``"random"`` or ImageNet's.
+    digest : str
+        SHA-256 digest of these weights, so that others never share a cached result.
+    head : tuple of Tensor, optional
+        Weight and bias that the last layer starts from; drawn from the run's seed otherwise.
+    augment : FlipAndCrop, optional
+        Changes the training images each epoch.
+    bf16 : bool
+        Whether the network computes in bf16 (see `precision`).
+    """
+
+    run: Run
+    weights: str
+    digest: str
+    head: tuple[Tensor, Tensor] | None = None
+    augment: FlipAndCrop | None = FlipAndCrop()
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What finetuning left behind; all scores are those of the epoch best on validation data.
+
+    Attributes
+    ----------
+    run : Run
+    history : DataFrame
+        As in `runs.FitResult`.
+    diverged : bool
+    best_epoch : int
+        From 1; 0 where not even the first epoch ended.
+    train_accuracy : float
+        On the training images as they are, without augmentation.
+    validation_logits, test_logits : Tensor
+        (N, number of classes). The test images are looked at once, after the choice of the epoch.
+    validation_features : Tensor
+        (N, 2048).
+    moved : dict
+        See `backbones.moved`.
+    """
+
+    run: Run
+    history: pd.DataFrame
+    diverged: bool
+    best_epoch: int
+    train_accuracy: float
+    validation_logits: Tensor
+    test_logits: Tensor
+    validation_features: Tensor
+    moved: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all epochs."""
+        return float(self.history["seconds"].sum())
+
+
+def finetune_all(
+    wanted: Mapping[str, Finetuning],
+    parts: Splits,
+    scale: Scale,
+    *,
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> dict[str, Finetuned]:
+    """Finetune every network that is not in the cache yet, in parallel, and return all results.
+
+    A checkpoint is written after each epoch; a run that was killed goes on from it and ends with
+    the same numbers. A run that diverges is recorded as diverged and does not disturb the others.
+
+    Raises
+    ------
+    ValueError
+        A run does not fit the data; nothing has been trained then.
+    """
+    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
+    for finetuning in wanted.values():
+        check_finetuning(finetuning, parts.train)
+    checksums = [images.checksum for images in parts]
+    names = {
+        name: sweeps.task_key(
+            _finetune, (finetuning, parts.train.class_names, scale), checksums, _MODULES
+        )
+        for name, finetuning in wanted.items()
+    }
+    tasks = {
+        names[name]: (
+            finetuning, parts.train.class_names, scale, cache_dir / f"{names[name]}.checkpoint"
+        )
+        for name, finetuning in wanted.items()
+    }  # fmt: skip
+    found = sweeps.map_cached(
+        _finetune,
+        tasks,
+        [tensor for images in parts for tensor in (images.images, images.labels)],
+        title="finetuning",
+        note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
+        n_jobs=n_jobs or processes(),
+        cache_dir=cache_dir,
+    )
+    for key in found:
+        (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)
+    return {
+        name: Finetuned(
+            run=wanted[name].run, **found[key] | {"history": pd.DataFrame(found[key]["history"])}
+        )
+        for name, key in names.items()
+    }
+
+
+def check_finetuning(finetuning: Finetuning, train: ImageSet) -> None:
+    """Refuse a run that cannot work with BatchNorm, or on these images, before any training.
+
+    Raises
+    ------
+    ValueError
+        A batch is larger than the training set, or would consist of a single image.
+    """
+    for size in set(finetuning.run.batch_sizes):
+        if size > len(train):
+            raise ValueError(f"batch size {size} is larger than the {len(train)} training images")
+        if size == 1 or len(train) % size == 1:
+            raise ValueError(
+                f"{len(train)} training images in batches of {size} leave a batch of one image, "
+                "on which BatchNorm cannot train: choose another number of images"
+            )
+
+
+def estimate_seconds(
+    wanted: Mapping[str, Finetuning], train: ImageSet, validation: ImageSet, scale: Scale
+) -> float:
+    """Return about how long `finetune_all` will take without a cache, from one batch of 16 images.
+
+    Counts a third of a training step for each validation image, and the processes at work.
+    """
+    first = next(iter(wanted.values()))
+    device = training.pick_device()
+    model = backbones.build(first.weights, train.num_classes, 0).to(device).train()
+    precision.under_autocast(model, torch.bfloat16 if first.bf16 else None)
+    sample = take(train, min(16, len(train))).to(device)
+    batch = torch.arange(len(sample), device=device)
+    for _ in range(2):
+        began = time.perf_counter()
+        accumulate_gradient(model, sample, batch, scale)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        per_image = (time.perf_counter() - began) / len(sample)
+    epochs = sum(finetuning.run.epochs for finetuning in wanted.values())
+    return per_image * epochs * (len(train) + len(validation) / 3)
+
+
+def _finetune(
+    finetuning: Finetuning,
+    class_names: tuple[str, ...],
+    scale: Scale,
+    checkpoint: Path,
+    *tensors: Tensor,
+) -> dict[str, Any]:
+    """Finetune one network in this process, and score it once."""
+    train, validation, test = (
+        ImageSet(images, labels, class_names)
+        for images, labels in zip(tensors[::2], tensors[1::2], strict=True)
+    )
+    run = finetuning.run
+    model = backbones.build(finetuning.weights, len(class_names), run.seed)
+    if finetuning.head is not None:
+        with torch.no_grad():
+            model.fc.weight.copy_(finetuning.head[0])
+            model.fc.bias.copy_(finetuning.head[1])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.to(training.pick_device())
+    precision.under_autocast(model, torch.bfloat16 if finetuning.bf16 else None)
+    result = training.fit(
+        model, run, train, validation, scale,
+        augment=finetuning.augment, checkpoint=checkpoint, progress=True,
+    )  # fmt: skip
+    model.load_state_dict(result.best_state)
+    scored = result.history["validation_accuracy"].dropna()
+    validation_logits, features = backbones.logits_and_features(model, validation, scale)
+    train_logits, _ = backbones.logits_and_features(model, train, scale)
+    return {
+        "history": result.history.to_dict("list"),
+        "diverged": result.diverged,
+        "best_epoch": int(scored.idxmax()) + 1 if len(scored) else 0,
+        "train_accuracy": (train_logits.argmax(1) == train.labels).float().mean().item(),
+        "validation_logits": validation_logits,
+        "validation_features": features,
+        "moved": backbones.moved(before, result.best_state),
+        "test_logits": backbones.logits_and_features(model, test, scale)[0],
+    }
