@@ -103,14 +103,16 @@ def test_the_closing_answer_follows_from_the_curves(mirror, alike):
     scores = pd.DataFrame(
         {
             "arm": [problem1.GROWING, problem1.EQUAL_EPOCHS],
-            "test_accuracy": [0.90, 0.91 if alike else 0.902],
+            "test_accuracy": [0.90, 0.92 if alike else 0.902],
+            "gap": [0.02, 0.03],
         }
     )
     answer = problem1.answer_batch_size(arms, scores, make_images(10_000))
     assert answer.alike is alike
     assert answer.distance_mirror == pytest.approx(mirror)
     assert answer.standard_error == pytest.approx(0.0042, abs=1e-4)
-    assert answer.similar_generalisation is not alike
+    assert answer.similar_accuracy is not alike
+    assert ("learned less" in answer.text) is alike
     assert ("does not act like" in answer.text) is not alike
     assert not answer.control_collapsed and "guessing" not in answer.text
     assert (answer.updates_growing, answer.updates_mirror) == (2_990, 12_000)
