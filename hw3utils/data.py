@@ -4,6 +4,7 @@ For loading, splitting and scaling images. Fetching is done by `sources`, traini
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,9 +40,9 @@ class ImageSet:
     Raises
     ------
     TypeError
-        Images are not uint8 or labels not int64.
+        Images are not uint8, labels not int64, or class names not a tuple of str.
     ValueError
-        A shape is wrong, the set is empty, or a label is out of range.
+        A shape is wrong, the set or its images are empty, or a label is out of range.
     """
 
     images: Tensor
@@ -55,8 +56,14 @@ class ImageSet:
             raise TypeError(f"labels must be int64, not {self.labels.dtype}")
         if self.images.ndim != 4:
             raise ValueError(f"images must be N×C×H×W, not {tuple(self.images.shape)}")
-        if len(self.images) == 0:
-            raise ValueError("an image set needs at least one image")
+        if 0 in self.images.shape:
+            raise ValueError(
+                f"an image set needs at least one image of at least one pixel, not "
+                f"{tuple(self.images.shape)}"
+            )
+        names = self.class_names
+        if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+            raise TypeError(f"class names must be a tuple of str, not {names!r}")
         if self.labels.shape != (len(self.images),):
             raise ValueError(
                 f"{len(self.images)} images need as many labels, not {tuple(self.labels.shape)}"
@@ -118,6 +125,8 @@ class Scale:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
             raise ValueError(f"one mean and one std for each channel: {self.mean}, {self.std}")
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise ValueError(f"each mean and std must be finite: {self.mean}, {self.std}")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"each std must be greater than 0: {self.std}")
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hw3utils.checks import check_whole_number
 from hw3utils.data import ImageSet, Scale
 from hw3utils.training import accumulate_gradient, minibatches
 
@@ -76,21 +77,29 @@ def lr_range_test(
         First and last learning rate.
     smoothing : float
         β, in [0, 1).
+    stop_at : float
+        Greater than 1: how many times its first value the smoothed loss may reach.
 
     Raises
     ------
     ValueError
-        The rates are not 0 < lowest < highest, the smoothing is not in [0, 1), there are fewer
-        than two updates, or the batch size does not fit the data.
+        The rates are not 0 < lowest < highest, the smoothing is not in [0, 1), ``stop_at`` is not
+        above 1, there are fewer than two updates, the batch size does not fit the data, or the
+        optimiser is not over the model's parameters.
     """
     if not 0 < lowest < highest < math.inf:
         raise ValueError(f"0 < lowest < highest expected, not {lowest} and {highest}")
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing={smoothing}: must lie in [0, 1)")
-    if num_updates < 2:
-        raise ValueError(f"num_updates={num_updates}: at least 2 are needed")
-    if not 1 <= batch_size <= len(train):
-        raise ValueError(f"batch_size={batch_size}: must lie in 1..{len(train)}")
+    if not stop_at > 1:
+        raise ValueError(f"stop_at={stop_at}: must be greater than 1")
+    check_whole_number("num_updates", num_updates, at_least=2)
+    check_whole_number("batch_size", batch_size)
+    if batch_size > len(train):
+        raise ValueError(f"batch_size={batch_size}: there are {len(train)} training images")
+    own = set(map(id, model.parameters()))
+    if not all(id(weight) in own for group in optimizer.param_groups for weight in group["params"]):
+        raise ValueError("the optimiser is over other parameters than the model's")
     rates = np.geomspace(lowest, highest, num_updates).tolist()
     losses: list[float] = []
     smoothed: list[float] = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw3utils.checks import check_whole_number
 from hw3utils.data import ImageSet, Scale
 from hw3utils.evaluation import zero_totals
 
@@ -37,7 +38,15 @@ def accumulate_gradient(
     -------
     Tensor
         Shape (2,), without gradient: the summed loss and the number of correct images.
+
+    Raises
+    ------
+    ValueError
+        The micro-batch size is not a whole number of at least 1, or the batch is empty.
     """
+    check_whole_number("batch size", len(batch))
+    if micro_batch_size is not None:
+        check_whole_number("micro_batch_size", micro_batch_size)
     totals = zero_totals(images.labels.device)
     for indices in batch.split(micro_batch_size or len(batch)):
         labels = images.labels[indices]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hw3utils import paths
+from hw3utils.checks import check_whole_number
 
 __all__ = [
     "PROFILES",
@@ -66,7 +67,8 @@ class Problem1(Settings):
     Attributes
     ----------
     n_train, n_validation, n_test : int
-        Images in each part: at most 48,000, 12,000 and 10,000.
+        Images in each part: at most 48,000, 12,000 and 10,000; for training at least 4,096, the
+        largest batch.
     sweep_epochs : int
         Epochs for each of the ten learning rates of 1.1, and for each batch size of 1.3d.
     budget_epochs : int
@@ -96,6 +98,18 @@ class Problem1(Settings):
     range_test_updates: int = 500
     noise_repetitions: int = 20
     seeds: int = 1
+
+    def __post_init__(self) -> None:
+        for name, most in (("n_train", 48_000), ("n_validation", 12_000), ("n_test", 10_000)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name}={getattr(self, name)}: there are {most} such images")
+        check_whole_number("n_train", self.n_train, at_least=4_096)
+        check_whole_number("range_test_updates", self.range_test_updates, at_least=10)
+        updates = self.budget_epochs * self.n_train // 64
+        if self.cycles > updates // 10:
+            raise ValueError(f"cycles={self.cycles}: too many for {updates} updates in 1.2")
+        if not 0 < self.final_amplitude <= 1:
+            raise ValueError(f"final_amplitude={self.final_amplitude}: must lie in (0, 1]")
 
 
 @dataclass(frozen=True)

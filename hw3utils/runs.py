@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 from torch import Tensor
 
+from hw3utils.checks import check_whole_number
 from hw3utils.schedules import Schedule
 
 __all__ = ["FitResult", "Run"]
@@ -48,14 +49,16 @@ class Run:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs={self.epochs}: must be at least 1")
+        if not isinstance(self.schedule, Schedule):
+            raise TypeError(f"schedule={self.schedule!r}: must be a Schedule, like Constant(0.01)")
+        check_whole_number("epochs", self.epochs)
+        check_whole_number("seed", self.seed, at_least=0)
         if isinstance(self.batch_size, tuple) and len(self.batch_size) != self.epochs:
             raise ValueError(f"{len(self.batch_size)} batch sizes for {self.epochs} epochs")
-        if min(self.batch_sizes) < 1:
-            raise ValueError(f"batch_size={self.batch_size}: must be at least 1")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size={self.micro_batch_size}: must be at least 1")
+        for size in self.batch_sizes:
+            check_whole_number("batch_size", size)
+        if self.micro_batch_size is not None:
+            check_whole_number("micro_batch_size", self.micro_batch_size)
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum={self.momentum}: must lie in [0, 1)")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.optim import SGD, Optimizer, lr_scheduler
 
+from hw3utils.checks import check_whole_number
+
 __all__ = [
     "Constant",
     "Cyclical",
@@ -121,8 +123,7 @@ class Cyclical(Schedule):
         super().__post_init__()
         if not (math.isfinite(self.lr_max) and self.lr_max > self.lr):
             raise ValueError(f"lr_max={self.lr_max!r}: must be finite and above lr={self.lr}")
-        if self.cycles < 1:
-            raise ValueError(f"cycles={self.cycles}: must be at least 1")
+        check_whole_number("cycles", self.cycles)
         decay_factor(self.final_amplitude, 1)
 
     def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
@@ -194,15 +195,23 @@ def decay_factor(final_fraction: float, num_updates: int) -> float:
     """
     if not 0 < final_fraction <= 1:
         raise ValueError(f"final fraction {final_fraction}: must lie in (0, 1]")
-    if num_updates < 1:
-        raise ValueError(f"num_updates={num_updates}: must be at least 1")
+    check_whole_number("num_updates", num_updates)
     return final_fraction ** (1 / num_updates)
 
 
 def candidate_learning_rates(
     lowest: float = 1e-9, highest: float = 10.0, n: int = 10
 ) -> list[float]:
-    """Return ``n`` learning rates evenly spaced on a log axis, both ends included."""
+    """Return ``n`` learning rates evenly spaced on a log axis, both ends included.
+
+    Raises
+    ------
+    ValueError
+        The ends are not 0 < lowest < highest, or there are fewer than two rates.
+    """
+    if not 0 < lowest < highest < math.inf:
+        raise ValueError(f"0 < lowest < highest expected, not {lowest} and {highest}")
+    check_whole_number("n", n, at_least=2)
     return [float(lr) for lr in np.geomspace(lowest, highest, n)]
 
 
@@ -218,12 +227,13 @@ def suggest_lr_bounds(
 ) -> LRBounds:
     """Read lr_min and lr_max off a curve of training loss against learning rate.
 
-    The rule: the lowest rates do not learn, and their loss is the starting level. The useful range
+    The rule: the lowest rate hardly learns, and its loss is the starting level. The useful range
     is where the loss has made at least ``progress`` (90 %) of the way from that level down to the
     best loss of all. lr_max is the largest rate of the range; lr_min is where the curve, drawn in
     straight lines over log learning rate, enters it. Rates whose loss is not finite have diverged;
     neither they nor any rate above the first of them is ever returned. A range of a single rate
-    gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3).
+    gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3). Where the lowest rate is
+    itself the best one, the median loss of the others stands for the starting level.
 
     Parameters
     ----------
@@ -255,7 +265,7 @@ def suggest_lr_bounds(
     if len(rates) == 0:
         raise ValueError("every learning rate diverged: try lower ones")
     best = int(np.argmin(values))
-    start = values[: best + 1].max() if best else values.max()
+    start = values[0] if best or len(values) == 1 else np.median(values[1:])
     if not values[best] < 0.99 * start:
         raise ValueError("no learning rate learned: the losses are all alike; try higher ones")
     level = start - progress * (start - values[best])

@@ -89,9 +89,14 @@ def fetch(artefact: Artefact, data_dir: Path | None = None) -> Path:
     ------
     SourcesExhaustedError
         No source supplied the right files.
+    NotADirectoryError
+        A file stands where the data folder should be.
     """
     data_dir = Path(data_dir) if data_dir else paths.data_dir()
     folder = data_dir / artefact.folder
+    for place in (folder, *folder.parents):
+        if place.is_file():
+            raise NotADirectoryError(f"{place} is a file: the data need a folder of that name")
     missing = missing_files(artefact, folder)
     if not missing:
         return folder

@@ -86,7 +86,8 @@ def fit_all(
         A run does not fit the data; nothing has been trained then.
     """
     for run in wanted:
-        training.check_fits(models.build(run.model, train.num_classes, 0), run, train, scale)
+        model = models.build(run.model, train.num_classes, 0)
+        training.check_fits(model, run, train, validation, scale)
     longest_first = sorted(set(wanted), key=lambda run: run.num_updates(len(train)), reverse=True)
     keys = {run: result_key(run, train, validation, scale) for run in longest_first}
     found = map_cached(

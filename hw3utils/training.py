@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from tqdm.auto import tqdm
 
 from hw3utils import checkpoints
+from hw3utils.checks import check_whole_number
 from hw3utils.data import ImageSet, Scale
 from hw3utils.evaluation import Evaluation, evaluate, zero_totals
 from hw3utils.gradients import accumulate_gradient, accumulate_within_memory
@@ -88,7 +89,7 @@ def fit(
         checkpoint belongs to another run.
     """
     device = next(model.parameters()).device
-    check_fits(model, run, train, scale)
+    check_fits(model, run, train, validation, scale)
     train, validation = train.to(device), validation.to(device)
     optimizer = sgd(model, run)
     num_updates = run.num_updates(len(train))
@@ -169,24 +170,32 @@ def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
 
 
 def minibatches(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield one epoch's minibatches: every index once, in an order drawn from ``generator``."""
-    yield from torch.randperm(num_images, generator=generator).split(batch_size)
+    """Return one epoch's minibatches: every index once, in an order drawn from ``generator``."""
+    check_whole_number("batch_size", batch_size)
+    return iter(torch.randperm(num_images, generator=generator).split(batch_size))
 
 
-def check_fits(model: nn.Module, run: Run, train: ImageSet, scale: Scale) -> None:
+def check_fits(
+    model: nn.Module, run: Run, train: ImageSet, validation: ImageSet, scale: Scale
+) -> None:
     """Refuse a run that cannot work, before any training.
 
     Raises
     ------
     ValueError
-        A batch size exceeds the number of images, the network does not take images of this shape,
-        or it returns another number of logits than there are classes.
+        A batch size exceeds the number of images, the validation images differ from the training
+        images in shape or classes, the network does not take images of this shape, or it returns
+        another number of logits than there are classes.
     """
     if max(run.batch_sizes) > len(train):
         raise ValueError(
             f"batch size {max(run.batch_sizes)} is larger than the {len(train)} training images"
         )
-    shape = tuple(train.images.shape[1:])
+    shape, other_shape = tuple(train.images.shape[1:]), tuple(validation.images.shape[1:])
+    if shape != other_shape:
+        raise ValueError(f"training images of shape {shape}, validation images of {other_shape}")
+    if train.class_names != validation.class_names:
+        raise ValueError("training and validation images do not have the same classes")
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -49,11 +49,24 @@ def test_scaling_equals_torchvisions_to_tensor_and_normalize():
         (torch.zeros(3, 1, 4, 4).byte(), torch.zeros(2).long(), ValueError, "as many labels"),
         (torch.zeros(3, 1, 4, 4).byte(), torch.tensor([0, 1, 2]), ValueError, "0..1"),
         (torch.zeros(3, 1, 4, 4).byte(), torch.tensor([0, -1, 1]), ValueError, "-1..1"),
+        (torch.zeros(3, 1, 0, 4).byte(), torch.zeros(3).long(), ValueError, "at least one pixel"),
     ],
 )
 def test_a_wrong_image_set_is_refused(images, labels, error, words):
     with pytest.raises(error, match=words):
         ImageSet(images, labels, ("a", "b"))
+
+
+@pytest.mark.parametrize("names", ["ab", ["a", "b"], (0, 1)])
+def test_class_names_that_are_no_tuple_of_text_are_refused(names):
+    with pytest.raises(TypeError, match="tuple of str"):
+        ImageSet(torch.zeros(3, 1, 4, 4).byte(), torch.zeros(3).long(), names)
+
+
+@pytest.mark.parametrize("mean_std", [((0.5,), (0.0,)), ((float("nan"),), (1.0,)), ((), ())])
+def test_a_scale_that_makes_no_sense_is_refused(mean_std):
+    with pytest.raises(ValueError):
+        Scale(*mean_std)
 
 
 @pytest.mark.parametrize("n", [0, -1, 48_001])

@@ -83,7 +83,7 @@ def test_smoothing_is_corrected_for_its_start(train, scale):
 @pytest.mark.parametrize(
     "wrong",
     [{"lowest": 0}, {"lowest": 1, "highest": 0.1}, {"smoothing": 1.0}, {"num_updates": 1},
-     {"batch_size": 0}, {"batch_size": 10_000}],
+     {"batch_size": 0}, {"batch_size": 10_000}, {"stop_at": 0.5}, {"stop_at": math.nan}],
 )  # fmt: skip
 def test_a_range_test_that_makes_no_sense_is_refused(train, scale, wrong):
     model = models.build("lenet5", 10, 0)
@@ -91,6 +91,12 @@ def test_a_range_test_that_makes_no_sense_is_refused(train, scale, wrong):
         diagnostics.lr_range_test(
             model, training.sgd(model, RUN), train, scale, torch.Generator(), **wrong
         )
+
+
+def test_an_optimiser_of_another_network_is_refused(train, scale):
+    model, other = models.build("lenet5", 10, 0), models.build("lenet5", 10, 0)
+    with pytest.raises(ValueError, match="other parameters"):
+        diagnostics.lr_range_test(model, training.sgd(other, RUN), train, scale, torch.Generator())
 
 
 def test_the_noise_scale_finds_a_known_one():

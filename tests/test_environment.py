@@ -76,7 +76,7 @@ def test_every_import_is_declared_and_every_dependency_used():
 
 
 FLOORS = [
-    {"paths", "profiles", "storage", "sources", "sources_transfer", "results"},
+    {"checks", "paths", "profiles", "storage", "sources", "sources_transfer", "results"},
     {"data", "models", "schedules", "runs", "architectures", "network_costs", "paper_networks",
      "receptive_field", "boxes", "anchors", "detection", "weak_supervision", "pseudo_labels",
      "teacher", "keras_weights", "pretrained", "datasets", "image_folders", "torchvision_sets",

@@ -140,6 +140,11 @@ def test_seeds_are_averaged_and_spread_is_given():
         ({"seeds": 1.5}, "expected int"),
         ({"sweep_epochs": True}, "expected int"),
         ({"profile": "big"}, "unknown profile 'big'"),
+        ({"n_train": 1_000}, "n_train=1000: must be a whole number of at least 4096"),
+        ({"n_train": 50_000}, "there are 48000 such images"),
+        ({"range_test_updates": 1}, "range_test_updates=1"),
+        ({"cycles": 99_999}, "too many for 11250 updates"),
+        ({"final_amplitude": 2.0}, r"must lie in \(0, 1\]"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, words):

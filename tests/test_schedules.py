@@ -39,6 +39,14 @@ def test_a_valley_of_one_rate_falls_back_to_a_quarter():
     assert suggest_lr_bounds([0.01, 0.1], [1.0, 2.0]) == (0.0025, 0.01)
 
 
+def test_a_finite_spike_on_the_way_down_does_not_shift_the_starting_level():
+    plain = suggest_lr_bounds(RATES, TYPICAL)
+    spiked = suggest_lr_bounds(RATES, [2.31, 2.31, 2.31, 9.0, *TYPICAL[4:]])
+    assert spiked == plain
+    beyond = suggest_lr_bounds(RATES[:4], [0.30, 0.32, 0.9, 50.0])
+    assert beyond.lr_max == RATES[1], "a spike beyond the best rate sets the starting level"
+
+
 def test_several_seeds_at_one_rate_are_averaged_and_one_divergence_counts():
     bounds = suggest_lr_bounds([1e-3, 1e-3, 0.1, 0.1, 1, 1], [2.3, 2.3, 0.5, 0.3, 0.2, math.nan])
     assert bounds.lr_max == 0.1
@@ -140,7 +148,12 @@ def test_a_learning_rate_that_is_not_positive_is_refused(kind, lr):
         lambda: Steps(0.1, factor=1.5),
         lambda: Steps(0.1, at=(0.5, 0.25)),
         lambda: Steps(0.1, at=(0, 0.5)),
+        lambda: Cyclical(0.1, lr_max=1, cycles=2.5),
         lambda: schedules.decay_factor(0.5, 0),
+        lambda: schedules.decay_factor(0.5, math.nan),
+        lambda: schedules.candidate_learning_rates(-1.0),
+        lambda: schedules.candidate_learning_rates(1.0, 0.1),
+        lambda: schedules.candidate_learning_rates(n=1),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused(build):

@@ -74,6 +74,12 @@ def test_when_all_fail_the_error_lists_every_source_and_the_folder(tmp_path):
     assert DIGEST in message
 
 
+def test_a_file_in_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "toy").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match="toy is a file"):
+        sources.fetch(artefact(good), tmp_path)
+
+
 def test_a_command_that_is_not_installed_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="no-such-program is not installed"):
         sources.run_command("no-such-program", cwd=tmp_path)

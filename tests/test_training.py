@@ -140,7 +140,12 @@ def test_evaluation_does_not_depend_on_the_batch_size_and_keeps_the_mode(validat
         ({"epochs": 0}, "epochs=0"),
         ({"epochs": -3}, "epochs=-3"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"batch_size": (64, 0), "epochs": 2}, "must be at least 1"),
+        ({"batch_size": (64, 0), "epochs": 2}, "batch_size=0: must be a whole number"),
+        ({"batch_size": 2.5}, "batch_size=2.5"),
+        ({"batch_size": True}, "batch_size=True"),
+        ({"epochs": 1.0}, "epochs=1.0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"seed": "0"}, "seed='0'"),
         ({"batch_size": (64, 64)}, "2 batch sizes for 1 epochs"),
         ({"micro_batch_size": 0}, "micro_batch_size=0"),
         ({"momentum": 1.0}, "momentum=1.0"),
@@ -169,6 +174,39 @@ def test_what_does_not_fit_is_refused_before_training(run, images, words, scale)
     with pytest.raises(ValueError, match=words):
         training.fit(model, run, images, images, scale)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_schedule_that_is_a_bare_number_is_refused():
+    with pytest.raises(TypeError, match="must be a Schedule"):
+        Run("lenet5", 0.1, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("validation", "words"),
+    [
+        (make_images(20, shape=(1, 32, 32)), r"validation images of \(1, 32, 32\)"),
+        (make_images(20, num_classes=7), "do not have the same classes"),
+    ],
+)
+def test_validation_images_that_do_not_fit_are_refused_before_training(
+    train, validation, words, scale
+):
+    model = models.build("lenet5", 10, 0)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=words):
+        training.fit(model, Run("lenet5", Constant(0.1), 1), train, validation, scale)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("micro", [0, -1, 2.5])
+def test_parts_of_no_image_are_refused(train, scale, micro):
+    model = models.build("lenet5", 10, 0)
+    with pytest.raises(ValueError, match=f"micro_batch_size={micro}"):
+        training.accumulate_gradient(model, train, torch.arange(8), scale, micro)
+    with pytest.raises(ValueError, match="batch size=0"):
+        training.accumulate_gradient(model, train, torch.arange(0), scale)
+    with pytest.raises(ValueError, match=f"batch_size={micro}"):
+        training.minibatches(100, micro, torch.Generator())
 
 
 def test_a_run_that_ends_worse_than_guessing_counts_as_diverged(train):
