@@ -50,7 +50,7 @@ def learning_rate_curve(
     )
     for lr in dead["learning_rate"]:
         above.annotate(
-            "diverged", (lr, top), (0, -14), textcoords="offset points", ha="center", color=RED,
+            "diverged", (lr, top), (0, 8), textcoords="offset points", ha="center", color=RED,
             fontsize=9,
         )  # fmt: skip
     above.set_ylim(top=1.18 * top)
@@ -93,13 +93,20 @@ def schedule_lines(learning_rates: Mapping[str, Sequence[float]], title: str) ->
 
 
 def train_and_validation(results: Sequence[FitResult], title: str) -> Figure:
-    """Draw loss and accuracy against epochs, training and validation, mean and range over seeds."""
+    """Draw loss and accuracy against epochs, training and validation, mean and range over seeds.
+
+    Dotted lines mark the ends of a cyclical schedule's cycles.
+    """
     figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.6))
     for axes, score, unit in zip(panels, ("loss", "accuracy"), ("nats", "fraction"), strict=True):
         for part, colour, style in (("train", BLUE, "--"), ("validation", RED, "-")):
             label = "training (while learning)" if part == "train" else part
             _band(axes, results, f"{part}_{score}", colour, style, label)
-        axes.set_xlabel("epoch")
+        run = results[0].run
+        cycles = getattr(run.schedule, "cycles", 0)
+        for end in range(1, cycles + 1):
+            axes.axvline(end * run.epochs / cycles, color="#999999", linestyle=":", linewidth=0.9)
+        axes.set_xlabel("epoch (dotted: end of a cycle)" if cycles else "epoch")
         axes.set_ylabel(f"{score} ({unit})")
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     panels[0].legend()
@@ -226,7 +233,7 @@ def _shade(axes: Axes, bounds: LRBounds) -> None:
     for name, lr, side in zip(("lr_min", "lr_max"), bounds, ("right", "left"), strict=True):
         axes.axvline(lr, color=GREEN, linewidth=1.2)
         axes.annotate(
-            f"{name}\n{lr:.2g}", (lr, 0.72), (-4 if side == "right" else 4, 0),
+            f"{name}\n{lr:.2g}", (lr, 0.6), (-4 if side == "right" else 4, 0),
             xycoords=("data", "axes fraction"), textcoords="offset points", ha=side, color=GREEN,
             fontsize=9,
         )  # fmt: skip
