@@ -142,9 +142,9 @@ def teaching_recipes(
         finetuning = _finetuning(each, train, settings)
         updates = settings.student_updates
         alone = Stage(each.labelled, train.labels[each.labelled], updates, LEARNING_RATE)
-        soft = Stage(
-            each.pool, each.logits, updates, LEARNING_RATE, temperature=settings.temperature
-        )
+        # The square in the distillation loss makes steps grow with the temperature: undo that.
+        rate = LEARNING_RATE / settings.temperature
+        soft = Stage(each.pool, each.logits, updates, rate, temperature=settings.temperature)
         hard = Stage(each.pool, each.logits.argmax(dim=1), updates, LEARNING_RATE)
         recipes[ALONE, each.seed] = Recipe(each.seed, (alone, finetuning))
         recipes[SELECTED, each.seed] = student_recipe(

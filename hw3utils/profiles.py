@@ -195,7 +195,7 @@ class Problem4(Settings):
     label_seeds: int = 3
     student_seeds: int = 2
     noise_images: int = 20_000
-    noise_updates: int = 1_200
+    noise_updates: int = 1_000
     probe_images: int = 200
     tail_largest: int = 4_000
     tail_exponent: float = 2.0
@@ -203,16 +203,16 @@ class Problem4(Settings):
     labelled: int = 50
     pool: int = 30_000
     teacher_updates: int = 300
-    student_updates: int = 1_000
+    student_updates: int = 800
     finetune_updates: int = 150
-    k: int = 2_000
+    k: int = 3_000
     p: int = 3
     ks: tuple[int, ...] = (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000)
     ps: tuple[int, ...] = (1, 2, 3, 5)
     rare_classes: int = 3
     rare_images: int = 150
-    rare_k: int = 500
-    temperature: float = 4.0
+    rare_k: int = 1_500
+    temperature: float = 2.0
 
 
 _PROBLEM4 = {
