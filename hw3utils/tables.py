@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from hw3utils import paths
 
-__all__ = ["committed_results", "markdown", "problem1_results"]
+__all__ = ["committed_results", "markdown", "percentages", "problem1_results"]
 
 _NUMBER = re.compile(r"\**[−-]?[\d,.]*( %)?\**")
 
@@ -40,6 +41,25 @@ def markdown(frame: pd.DataFrame) -> str:
         rules.append("-" * (longest - 1) + ":" if numeric else "-" * longest)
     rows = frame.astype(str).to_numpy().tolist()
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rules, *rows])
+
+
+def percentages(means: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Return columns of fractions as text in percent, under new names, with their spread.
+
+    Parameters
+    ----------
+    means : DataFrame
+        With a column ``<name>_sd`` for each ``<name>``, as `problem4_tables.mean_and_spread` gives.
+    columns : mapping of str to str
+        The name of each column that is wanted, and its heading.
+    """
+    texts = {}
+    for name, heading in columns.items():
+        texts[heading] = [
+            f"{100 * mean:.1f}" if pd.isna(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
+            for mean, sd in zip(means[name], means[f"{name}_sd"], strict=True)
+        ]
+    return pd.DataFrame(texts)
 
 
 def machine(found: dict[str, Any]) -> str:

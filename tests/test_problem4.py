@@ -302,16 +302,18 @@ class TestAnswers:
         assert means["seeds"].tolist() == [2, 1]
 
 
+@pytest.fixture(scope="module")
+def found():
+    return committed_results("problem4")
+
+
+@pytest.fixture(scope="module")
+def text():
+    return (ROOT / "answers" / "problem4.md").read_text(encoding="utf-8")
+
+
 class TestCommittedRun:
     """What was handed in. The write-up's own sentences are computed; these are its prose claims."""
-
-    @pytest.fixture(scope="class")
-    def found(self):
-        return committed_results("problem4")
-
-    @pytest.fixture(scope="class")
-    def text(self):
-        return (ROOT / "answers" / "problem4.md").read_text(encoding="utf-8")
 
     def test_the_results_hold_every_experiment(self, found):
         assert found["profile"] == "laptop"
@@ -324,7 +326,7 @@ class TestCommittedRun:
         headings = re.findall(r"^#{2,3} .*", text, re.MULTILINE)
         points = [re.findall(r"\d+", heading.rpartition("(")[2]) for heading in headings]
         assert sum(int(n) for found in points for n in found if "points" in text) == 20
-        assert text.count("**Seen here**") == 6
+        assert len(re.findall(r"^\*\*Seen here\*\*", text, re.MULTILINE)) == 7
 
     def test_every_figure_of_the_write_up_is_there(self, text):
         shown = re.findall(r"!\[[^]]+\]\((\.\./figures/problem4_\w+\.png)\)", text)

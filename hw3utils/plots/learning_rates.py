@@ -220,9 +220,9 @@ def _guessing(axes: Axes) -> None:
     axes.axhline(np.log(10), color="#777777", linestyle="--", linewidth=0.9)
     axes.annotate(
         "guessing: ln 10",
-        (0.99, np.log(10)),
+        (0.6, np.log(10)),
         (0, -11),
-        ha="right",
+        ha="center",
         xycoords=("axes fraction", "data"),
         textcoords="offset points", color="#555555", fontsize=8,
     )  # fmt: skip
