@@ -133,14 +133,14 @@ def decoding(anchor: torch.Tensor, offsets: torch.Tensor) -> pd.DataFrame:
         ("centre x", x1 + width / 2, width, float(offsets[0])),
         ("centre y", y1 + height / 2, height, float(offsets[1])),
     ):
-        shown = f"{_minus(offset, 3)} · {side:.0f} + {centre:.0f}"
-        rows.append((name, f"{centre:.0f}", _minus(offset, 3), shown, offset * side + centre))
+        shown = f"{_minus(offset, 4)} · {side:.0f} + {centre:.0f}"
+        rows.append((name, f"{centre:.0f}", _minus(offset, 4), shown, offset * side + centre))
     for name, side, offset in (
         ("width", width, float(offsets[2])),
         ("height", height, float(offsets[3])),
     ):
-        shown = f"{side:.0f} · exp({_minus(offset, 3)})"
-        rows.append((name, f"{side:.0f}", _minus(offset, 3), shown, side * math.exp(offset)))
+        shown = f"{side:.0f} · exp({_minus(offset, 4)})"
+        rows.append((name, f"{side:.0f}", _minus(offset, 4), shown, side * math.exp(offset)))
     frame = pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
     return frame.assign(box=frame["box"].map(lambda value: f"{value:.1f}"))
 
