@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hw3utils import execute, paths, profiles, sources
+from hw3utils import execute, paths, pretrained, problem3, profiles, sources
 
 __all__ = ["main"]
 
@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"hw3utils: {error}", file=sys.stderr)
         return 2
-    except (sources.SourcesExhaustedError, execute.NotebookFailed, OSError) as error:
+    except (
+        sources.SourcesExhaustedError, pretrained.WeightsError, execute.NotebookFailed, OSError
+    ) as error:  # fmt: skip
         print(f"hw3utils: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -72,7 +74,7 @@ def _run(asked: argparse.Namespace) -> int:
     changed = "-changed" if parameters else ""
     output = asked.output or paths.output_dir(profile + changed)
     output = output.expanduser().resolve()
-    _data(asked)
+    _fetch_fashion_mnist()
     made = []
     for problem in problems:
         executed = execute.run_notebook(problem, output, {"profile": profile, **parameters})
@@ -84,9 +86,18 @@ def _run(asked: argparse.Namespace) -> int:
 
 
 def _data(asked: argparse.Namespace) -> int:
+    _fetch_fashion_mnist()
+    setup = problem3.load(profiles.problem3())
+    for name in setup.target.not_found:
+        print(f"{name}: could not be had, {setup.target.name} stands in for it")
+    print(f"{setup.target.name}: {sum(map(len, setup.parts)):,} images of Problem 3, verified")
+    print(f"{setup.base.weights} (ResNet-50): verified, from {setup.base.origin}")
+    return 0
+
+
+def _fetch_fashion_mnist() -> None:
     folder = sources.fetch(sources.FASHION_MNIST)
     print(f"{sources.FASHION_MNIST.name}: verified, in {folder}")
-    return 0
 
 
 def _publish(asked: argparse.Namespace) -> int:

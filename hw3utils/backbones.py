@@ -4,6 +4,7 @@ For everything below the last layer. What is trained on the features is in `head
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -98,7 +99,8 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, floa
     -------
     dict
         ``"weights"`` of all convolutions and BatchNorms, and BatchNorm's ``"running_mean"`` and
-        ``"running_var"``, each over all layers together; NaN where a value is not finite.
+        ``"running_var"``, each over all layers together; NaN where a value is not finite, or where
+        all values were zero before, as the running means of a random start.
     """
     groups = {"weights": [], "running_mean": [], "running_var": []}
     for name in before:
@@ -112,5 +114,5 @@ def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, floa
             float((after[n].double() - before[n].double()).square().sum()) for n in names
         )
         size = sum(float(before[n].double().square().sum()) for n in names)
-        distances[kind] = (difference / size) ** 0.5
+        distances[kind] = (difference / size) ** 0.5 if size else math.nan
     return distances

@@ -216,7 +216,7 @@ def optimal_head(
     validation_features: Tensor,
     validation_labels: Tensor,
     num_classes: int,
-    strengths: Sequence[float] = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4),
+    strengths: Sequence[float] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001),
     max_iterations: int = 100,
 ) -> Optimum:
     """Minimise mean cross-entropy + l2/2·‖weight‖² with L-BFGS, for each strength in turn.

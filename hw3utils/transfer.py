@@ -186,14 +186,18 @@ def estimate_seconds(
     precision.under_autocast(model, torch.bfloat16 if first.bf16 else None)
     sample = take(train, min(16, len(train))).to(device)
     batch = torch.arange(len(sample), device=device)
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # as each process of `finetune_all` will have
     for _ in range(2):
         began = time.perf_counter()
         accumulate_gradient(model, sample, batch, scale)
         if device.type == "cuda":
             torch.cuda.synchronize()
         per_image = (time.perf_counter() - began) / len(sample)
+    torch.set_num_threads(threads)
     epochs = sum(finetuning.run.epochs for finetuning in wanted.values())
-    return per_image * epochs * (len(train) + len(validation) / 3)
+    return per_image * epochs * (len(train) + len(validation) / 3) / processes()
 
 
 def _finetune(

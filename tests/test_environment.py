@@ -83,8 +83,8 @@ FLOORS = [
      "inputs", "precision"},
     {"checkpoints", "evaluation", "gradients", "training", "diagnostics", "linear_classifier"},
     {"sweeps", "backbones", "features", "heads", "transfer", "pretraining", "problem1",
-     "problem2", "problem4", "problem4_answers", "problem4_students", "problem4_tables",
-     "rpn_example"},
+     "problem2", "problem3", "problem3_tables", "problem4", "problem4_answers",
+     "problem4_students", "problem4_tables", "rpn_example"},
     {"plots", "tables", "tables_problem2"},
     {"execute", "__main__"},
 ]  # fmt: skip

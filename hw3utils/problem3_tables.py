@@ -1,0 +1,266 @@
+"""The results of Problem 3 as tables, and the sentences that they support.
+
+Accuracies are fractions. Every choice is made by validation accuracy; test scores are only read.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from hw3utils.data import ImageSet, Splits
+from hw3utils.heads import HeadResult, HeadRun, fit_heads, optimal_head
+from hw3utils.problem3 import ALL_LAYERS, HEAD_RATES, LAST_LAYER, Features, Setup
+from hw3utils.profiles import Problem3
+from hw3utils.transfer import Finetuned
+
+__all__ = [
+    "Verdict",
+    "accuracy",
+    "class_accuracy",
+    "class_counts",
+    "compare_sizes",
+    "confusion_matrix",
+    "finetuned_scores",
+    "head_scores",
+    "moved_table",
+    "record",
+    "summary",
+    "verdict",
+    "winners",
+    "worst_images",
+]
+
+KEY = ["approach", "learning_rate"]
+
+
+def class_counts(parts: Splits) -> pd.DataFrame:
+    """Return the number of images of each class (rows) in each part (columns)."""
+    counts = {
+        name: part.class_counts().tolist()
+        for name, part in zip(("train", "validation", "test"), parts, strict=True)
+    }
+    return pd.DataFrame(counts, index=pd.Index(parts.train.class_names, name="class"))
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the fraction of rows of logits (N, C) whose largest entry is the label's."""
+    return float((logits.argmax(dim=1) == labels).double().mean())
+
+
+def finetuned_scores(
+    results: Mapping[tuple[str, float, int], Finetuned], parts: Splits
+) -> pd.DataFrame:
+    """Return one row for each finetuned network.
+
+    Columns: ``approach``, ``learning_rate``, ``seed``, ``validation`` (of the best epoch),
+    ``test``, ``train`` (without augmentation), ``best_epoch``, ``epochs``, ``seconds``,
+    ``diverged``.
+    """
+    rows = []
+    for (approach, lr, seed), result in results.items():
+        rows.append(
+            {
+                "approach": approach,
+                "learning_rate": lr,
+                "seed": seed,
+                "validation": accuracy(result.validation_logits, parts.validation.labels),
+                "test": accuracy(result.test_logits, parts.test.labels),
+                "train": result.train_accuracy,
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.history),
+                "seconds": result.seconds,
+                "diverged": result.diverged,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def head_scores(
+    results: Sequence[HeadResult], found: Features, parts: Splits, seconds: float
+) -> pd.DataFrame:
+    """Return one row for each last layer, with the columns of `finetuned_scores`.
+
+    ``seconds`` for computing the features and training all heads is shared out equally.
+    """
+    rows = []
+    for result in results:
+        validation = result.history["validation_accuracy"]
+        rows.append(
+            {
+                "approach": LAST_LAYER,
+                "learning_rate": result.lr,
+                "seed": result.seed,
+                "validation": accuracy(result.logits(found.validation), parts.validation.labels),
+                "test": accuracy(result.logits(found.test), parts.test.labels),
+                "train": accuracy(result.logits(found.train[0]), parts.train.labels),
+                "best_epoch": int(validation.idxmax()) + 1 if validation.notna().any() else 0,
+                "epochs": len(result.history),
+                "seconds": seconds / len(results),
+                "diverged": result.diverged,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds for each approach and learning rate; ``test_sd`` is their spread."""
+    grouped = scores.groupby(KEY, sort=False)
+    table = grouped[["validation", "test", "train", "best_epoch", "epochs", "seconds"]].mean()
+    table.insert(2, "test_sd", grouped["test"].std())
+    table["gap"] = table["train"] - table["test"]
+    table["diverged"] = grouped["diverged"].any()
+    table["seeds"] = grouped.size()
+    return table.reset_index()
+
+
+def winners(table: pd.DataFrame) -> dict[str, float]:
+    """Return, for 3.1's and 3.2's approach, the learning rate that is best on validation images."""
+    best = {}
+    for approach in (ALL_LAYERS, LAST_LAYER):
+        rows = table[(table["approach"] == approach) & ~table["diverged"]]
+        rows = rows if len(rows) else table[table["approach"] == approach]
+        best[approach] = float(rows.loc[rows["validation"].idxmax(), "learning_rate"])
+    return best
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which approach wins, and by how much.
+
+    Attributes
+    ----------
+    approach, learning_rate
+        Of the winner, by validation accuracy.
+    margin : float
+        Test accuracy of the best finetuned network minus that of the best last layer.
+    standard_error : float
+        Of the margin, from the draw of the test images: both networks see the same ones, so that it
+        is the standard error of the mean of the differences image by image.
+    """
+
+    approach: str
+    learning_rate: float
+    margin: float
+    standard_error: float
+
+    @property
+    def text(self) -> str:
+        """The verdict in two sentences."""
+        sure = abs(self.margin) > 2 * self.standard_error
+        return (
+            f"{self.approach[0].upper()}{self.approach[1:]}, learning rate "
+            f"{self.learning_rate:g}, wins on validation images. On the test images the best "
+            f"finetuned network is {100 * self.margin:+.1f} points from the best last layer "
+            f"(standard error {100 * self.standard_error:.1f}): the difference is "
+            f"{'larger' if sure else 'not larger'} than the draw of test images explains."
+        )
+
+
+def verdict(
+    table: pd.DataFrame, finetuned_logits: Tensor, head_logits: Tensor, labels: Tensor
+) -> Verdict:
+    """Compare the two winners: ``table`` from `summary`, and their logits on the test images."""
+    best = winners(table)
+    scored = table.set_index(KEY)["validation"]
+    approach = max(best, key=lambda name: scored[name, best[name]])
+    hits = [(logits.argmax(1) == labels).double() for logits in (finetuned_logits, head_logits)]
+    differences = hits[0] - hits[1]
+    error = float(differences.std()) / len(labels) ** 0.5
+    return Verdict(approach, best[approach], float(differences.mean()), error)
+
+
+def moved_table(results: Mapping[tuple[str, float, int], Finetuned]) -> pd.DataFrame:
+    """Return how far each network's trunk moved, means over seeds (see `backbones.moved`)."""
+    rows = [
+        {"approach": approach, "learning_rate": lr, **result.moved}
+        for (approach, lr, _), result in results.items()
+    ]
+    return pd.DataFrame(rows).groupby(KEY, sort=False).mean().reset_index()
+
+
+def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return counts (true class, predicted class), int64."""
+    cells = torch.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return cells.view(num_classes, num_classes)
+
+
+def class_accuracy(matrices: Mapping[str, Tensor], class_names: Sequence[str]) -> pd.DataFrame:
+    """Return the fraction of each class (rows) that each network (columns) gets right."""
+    return pd.DataFrame(
+        {name: (m.diag() / m.sum(dim=1)).tolist() for name, m in matrices.items()},
+        index=pd.Index(class_names, name="class"),
+    )
+
+
+def worst_images(logits: Tensor, images: ImageSet, n: int = 8) -> list[dict[str, Any]]:
+    """Return the ``n`` wrongly classified images of which the network was most sure.
+
+    Each is a dict: ``index``, ``label``, ``predicted``, ``probability`` (of the predicted class).
+    """
+    probabilities = logits.softmax(dim=1)
+    sure, predicted = probabilities.max(dim=1)
+    wrong = torch.nonzero(predicted != images.labels).flatten()
+    order = wrong[sure[wrong].argsort(descending=True, stable=True)][:n]
+    return [
+        {
+            "index": int(i),
+            "label": int(images.labels[i]),
+            "predicted": int(predicted[i]),
+            "probability": float(sure[i]),
+        }
+        for i in order
+    ]
+
+
+def compare_sizes(
+    by_size: Mapping[int, tuple[ImageSet, Tensor, Tensor]], setup: Setup, settings: Problem3
+) -> pd.DataFrame:
+    """Return, for each image size, the last layer's best validation accuracy by SGD and at best.
+
+    ``sgd`` is the best of 3.2a's learning rates, ``optimum`` that of `heads.optimal_head`.
+    """
+    validation = setup.parts.validation
+    rows = []
+    for size, (train, features, validation_features) in by_size.items():
+        given = (
+            features, train.labels, validation_features, validation.labels, train.num_classes
+        )  # fmt: skip
+        run = HeadRun(HEAD_RATES, (0,), settings.head_epochs, min(64, len(train)))
+        best = max(result.history["validation_accuracy"].max() for result in fit_heads(run, *given))
+        optimum = optimal_head(*given).table["validation_accuracy"].max()
+        rows.append({"size": size, "images": len(train), "sgd": best, "optimum": optimum})
+    return pd.DataFrame(rows)
+
+
+def record(
+    settings: Problem3, setup: Setup, table: pd.DataFrame, found: Verdict, **more: Any
+) -> dict[str, Any]:
+    """Return everything that Problem 3 found, ready for `results.save_json`."""
+
+    def by_rate(approach: str) -> dict[str, dict[str, float]]:
+        rows = table[table["approach"] == approach].drop(columns="approach")
+        return {f"{row.pop('learning_rate'):g}": row for row in rows.to_dict("records")}
+
+    return {
+        "profile": settings.profile,
+        "settings": dataclasses.asdict(settings),
+        "dataset": setup.target.name,
+        "not_found": list(setup.target.not_found),
+        "weights": {"name": setup.base.weights, "origin": setup.base.origin},
+        "image_size": settings.image_size,
+        "images": dict(zip(("train", "validation", "test"), map(len, setup.parts), strict=True)),
+        "finetune": by_rate(ALL_LAYERS),
+        "last_layer": by_rate(LAST_LAYER),
+        "others": [
+            row
+            for row in table.to_dict("records")
+            if row["approach"] not in (ALL_LAYERS, LAST_LAYER)
+        ],
+        "winner": dataclasses.asdict(found) | {"text": found.text},
+        **more,
+    }
