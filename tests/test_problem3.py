@@ -87,6 +87,32 @@ class TestWeights:
         with pytest.raises(ValueError, match="must be at least 2"):
             pretrained.replace_head(pretrained.network(imagenet), 1, seed=0)
 
+    def test_a_damaged_converted_copy_is_made_again(self, tmp_path):
+        source = paths.data_dir() / "weights" / "resnet50-keras"
+        if not source.is_dir():
+            pytest.skip("torchvision's weights could be had; the Keras form was not fetched")
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / "resnet50-keras").symlink_to(source)
+        kept = tmp_path / "weights" / f"resnet50-keras-{keras_weights.fingerprint()}.pt"
+        kept.write_bytes(b"half a file")
+        base = pretrained.load_base("KERAS_V1", tmp_path)
+        assert base.digest == pretrained.load_base("KERAS_V1").digest
+        assert kept.stat().st_size > 90_000_000
+
+    def test_weights_that_cannot_be_had_say_what_was_tried(self, tmp_path, monkeypatch):
+        def no_network(*arguments, **options):
+            raise OSError("no network")
+
+        monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+        monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+        monkeypatch.setattr(sources, "run_command", no_network)
+        monkeypatch.setattr("hw3utils.sources_transfer.run_command", no_network)
+        with pytest.raises(pretrained.WeightsError) as error:
+            pretrained.load_base("IMAGENET1K_V2 or KERAS_V1", tmp_path)
+        message = str(error.value)
+        assert "IMAGENET1K_V2: no network (put resnet50-" in message
+        assert "KERAS_V1: ResNet-50's ImageNet weights in Keras form could not be had" in message
+
     def test_folding_biases_and_epsilon_computes_the_same(self):
         """One convolution with bias and one BatchNorm with Keras' epsilon, as conversion folds."""
         generator = torch.Generator().manual_seed(0)
