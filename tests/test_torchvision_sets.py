@@ -55,7 +55,7 @@ def make_gtsrb(root: Path) -> None:
 
 
 def make_flowers102(root: Path) -> None:
-    """102 classes, counted from 1 in imagelabels.mat; setid.mat says which image is in which part."""
+    """102 classes, counted from 1 in imagelabels.mat; setid.mat says which part an image is in."""
     folder = root / "flowers-102"
     ids = np.arange(1, 307)
     for number in ids:
