@@ -98,9 +98,10 @@ def fit_heads(
 ) -> list[HeadResult]:
     """Train one last layer for each learning rate and seed, all at once, with SGD.
 
-    The weights lie in one tensor (learning rates, seeds, D, classes); one batched product serves
-    all. The gradient of softmax regression is written out: softmax minus one-hot, times features.
-    Each head's numbers are those of a plain loop over `torch.optim.SGD` with its seed.
+    The weights lie in one tensor (learning rates, seeds, D, classes); one product for each seed
+    serves all learning rates. The gradient of softmax regression is written out: softmax minus
+    one-hot, times features. Each head's numbers are those of a plain loop over `torch.optim.SGD`
+    with its seed.
 
     Parameters
     ----------
@@ -141,12 +142,12 @@ def fit_heads(
         for index in order.split(run.batch_size, dim=1):
             chosen = features[view.gather(1, index), index].to(device)
             targets = one_hot[index]
-            logits = chosen @ weight + bias
+            logits = _beside(chosen, weight) + bias
             log_probabilities = logits.log_softmax(-1)
             loss -= (log_probabilities * targets).sum((-2, -1))
             correct += (logits.argmax(-1) == labels[index]).sum(-1)
             error = (log_probabilities.exp() - targets) / index.shape[1]
-            gradients = chosen.mT @ error, error.sum(-2, keepdim=True)
+            gradients = _beside(chosen.mT, error), error.sum(-2, keepdim=True)
             for parameter, velocity, gradient in zip(
                 (weight, bias), velocities, gradients, strict=True
             ):
@@ -154,7 +155,7 @@ def fit_heads(
                 parameter.sub_(rates * factor * velocity)
             done += 1
             factor *= Steps(1.0).factor if done in milestones else 1.0
-        validation = validation_features @ weight + bias
+        validation = _beside(validation_features[None], weight) + bias
         scores = _scores(validation, validation_labels)
         rows.append(torch.stack([loss / n, correct / n, *scores]))
         better = scores[1] > best_accuracy
@@ -162,6 +163,21 @@ def fit_heads(
         for kept, now in zip(best, (weight, bias), strict=True):
             kept[better] = now[better]
     return _results(run, torch.stack(rows).cpu(), best)
+
+
+def _beside(matrices: Tensor, stack: Tensor) -> Tensor:
+    """Return ``matrices @ stack`` without a copy of the matrices for each learning rate.
+
+    The learning rates' columns are put side by side. ``matrices`` is (seeds or 1, N, K), ``stack``
+    (learning rates, seeds, K, C); the result (learning rates, seeds, N, C).
+    """
+    rates, seeds, _, columns = stack.shape
+    if len(matrices) == 1:
+        side_by_side = stack.permute(2, 0, 1, 3).flatten(1)
+        product = matrices[0] @ side_by_side
+        return product.unflatten(1, (rates, seeds, columns)).permute(1, 2, 0, 3)
+    product = matrices @ stack.permute(1, 2, 0, 3).flatten(2)
+    return product.unflatten(2, (rates, columns)).permute(2, 0, 1, 3)
 
 
 def _scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
