@@ -4,6 +4,7 @@ Accuracies are fractions. Every choice is made by validation accuracy; test scor
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from hw3utils.data import ImageSet, Splits
 from hw3utils.heads import HeadResult, HeadRun, fit_heads, optimal_head
-from hw3utils.problem3 import ALL_LAYERS, HEAD_RATES, LAST_LAYER, Features, Setup
+from hw3utils.problem3 import ALL_LAYERS, HEAD_RATES, LAST_LAYER, RANDOM_START, Features, Setup
 from hw3utils.profiles import Problem3
 from hw3utils.transfer import Finetuned
 
@@ -174,12 +175,21 @@ def verdict(
     return Verdict(approach, best[approach], float(differences.mean()), error)
 
 
-def moved_table(results: Mapping[tuple[str, float, int], Finetuned]) -> pd.DataFrame:
-    """Return how far each network's trunk moved, means over seeds (see `backbones.moved`)."""
-    rows = [
-        {"approach": approach, "learning_rate": lr, **result.moved}
-        for (approach, lr, _), result in results.items()
-    ]
+def moved_table(
+    results: Mapping[tuple[str, float, int], Finetuned], frozen: Tensor
+) -> pd.DataFrame:
+    """Return how far each network's trunk moved, means over seeds (see `backbones.moved`).
+
+    ``features`` is the relative distance of the validation images' features from ``frozen``, those
+    of the network as ImageNet left it; NaN for the random start, which never had them.
+    """
+    rows = []
+    for (approach, lr, _), result in results.items():
+        distance = float((result.validation_features - frozen).norm() / frozen.norm())
+        features = math.nan if approach == RANDOM_START else distance
+        rows.append(
+            {"approach": approach, "learning_rate": lr, **result.moved, "features": features}
+        )
     return pd.DataFrame(rows).groupby(KEY, sort=False).mean().reset_index()
 
 

@@ -406,6 +406,21 @@ class TestTables:
         assert found.standard_error == pytest.approx((0.1 * 0.9 / 99) ** 0.5)
         assert "+10.0 points" in found.text and "larger than" in found.text
 
+    def test_how_far_features_moved_by_hand(self):
+        nothing = torch.zeros(2, 3)
+
+        def finetuned(features):
+            return transfer.Finetuned(None, None, False, 1, 0.0, nothing, nothing, features, {})
+
+        frozen = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+        table = tables.moved_table(
+            {(problem3.ALL_LAYERS, 0.1, 0): finetuned(frozen + torch.tensor([1.0, 0.0])),
+             (problem3.RANDOM_START, 0.1, 0): finetuned(frozen)},
+            frozen,
+        )  # fmt: skip
+        assert table["features"][0] == pytest.approx(2**0.5 / 5)
+        assert math.isnan(table["features"][1])
+
     def test_a_confusion_matrix_by_hand(self):
         matrix = tables.confusion_matrix(
             torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 1, 2]), num_classes=3

@@ -159,11 +159,14 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     names = [f"{approach}\n{lr:g}" for approach, lr in moved.index]
     places = np.arange(len(names))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
-    for number, column in enumerate(("weights", "running_mean", "running_var")):
+    shown = {
+        "weights": "weights", "running_mean": "BatchNorm means",
+        "running_var": "BatchNorm variances", "features": "features of validation images",
+    }  # fmt: skip
+    for number, (column, label) in enumerate(shown.items()):
         left.barh(
-            places + (number - 1) * 0.25, moved[column], 0.25, color=COLOURS[number],
-            label={"weights": "weights", "running_mean": "BatchNorm means",
-                   "running_var": "BatchNorm variances"}[column],
+            places + (number - 1.5) * 0.2, moved[column], 0.2, color=COLOURS[number],
+            label=label, hatch=("", "", "", "//")[number], edgecolor="white", linewidth=0.4,
         )  # fmt: skip
     left.set_xscale("log")
     left.set_yticks(places, names, fontsize=8)
@@ -172,7 +175,7 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     for number, column in enumerate(("train", "test")):
         right.barh(
             places + (number - 0.5) * 0.36, 100 * scored.loc[moved.index, column], 0.36,
-            color=COLOURS[3 + number], label=f"{column}ing images" if not number else "test images",
+            color=COLOURS[4 + number], label=f"{column}ing images" if not number else "test images",
         )  # fmt: skip
     right.set_xlabel("accuracy (%)")
     left.set_title("How far the trunk moved")
@@ -181,7 +184,7 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
         a + b for a, b in zip(*(axes.get_legend_handles_labels() for axes in (left, right)),
                               strict=True)
     )  # fmt: skip
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
     return figure
 
 
