@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import Compose, Normalize, ToTensor
 
+from benchmarks.ratios import described
 from hw3utils import data, models, paths, profiles, results, sweeps, training
 from hw3utils.evaluation import evaluate
 from hw3utils.problem1 import SCALE, learning_rate_runs
@@ -55,12 +56,6 @@ def our_epoch(model: torch.nn.Module, run: Run, train: data.ImageSet) -> float:
         totals += training.accumulate_gradient(model, train, batch, SCALE)
         optimizer.step()
     return time.perf_counter() - began
-
-
-def described(name: str, ratios: list[float]) -> str:
-    """Return a line with the median and the range of some ratios."""
-    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    return f"{name}: {middle:.2f}x (n={len(ratios)}, {low:.2f}–{high:.2f})"
 
 
 def main() -> None:

@@ -8,12 +8,12 @@ epoch, for each learning rate; its time is that of one epoch, times epochs and l
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
+from benchmarks.ratios import described
 from hw3utils import backbones, heads, precision, problem3, profiles, results, training
 from hw3utils.data import take
 from hw3utils.inputs import FlipAndCrop, ResizedScale
@@ -24,12 +24,6 @@ def seconds(function: Callable[[], object]) -> float:
     began = time.perf_counter()
     function()
     return time.perf_counter() - began
-
-
-def described(name: str, ratios: list[float]) -> str:
-    """Return a line with the median and the range of some ratios."""
-    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    return f"{name}: {middle:.2f}x (n={len(ratios)}, {low:.2f}–{high:.2f})"
 
 
 def main() -> None:

@@ -5,11 +5,12 @@ Descriptions, and the calls that follow them; the results are tabulated by `prob
 
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
 from hw3utils import backbones, datasets, features, heads, inputs, pretrained
-from hw3utils.data import ImageSet, Splits, take
+from hw3utils.data import Splits, take
 from hw3utils.inputs import FlipAndCrop, ResizedScale
 from hw3utils.profiles import Problem3
 from hw3utils.runs import Run
@@ -26,8 +27,8 @@ __all__ = [
     "Features",
     "Setup",
     "best_head",
+    "compare_sizes",
     "extract_features",
-    "features_by_size",
     "finetunings",
     "load",
     "train_heads",
@@ -169,13 +170,20 @@ def finetunings(
     return wanted
 
 
-def features_by_size(
-    setup: Setup, settings: Problem3
-) -> dict[int, tuple[ImageSet, Tensor, Tensor]]:
-    """Return, for each compared size: training images, their features, validation features."""
+def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
+    """Train last layers on features of images of several sizes, judged on validation images.
+
+    Returns
+    -------
+    DataFrame
+        One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
+        validation accuracy of 3.2a's learning rates, ``sgd``, and of `heads.optimal_head`,
+        ``optimum``.
+    """
     train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))
     validation = setup.parts.validation
-    by_size = {}
+    run = heads.HeadRun(HEAD_RATES, (0,), settings.head_epochs, min(64, len(train)))
+    rows = []
     for size in settings.compared_sizes:
         found = features.extract(
             setup.base.weights,
@@ -183,8 +191,11 @@ def features_by_size(
             [(train, True), (validation, False)],
             _scale(size),
         ).features
-        by_size[size] = train, found[0], found[1][0]
-    return by_size
+        given = (found[0], train.labels, found[1][0], validation.labels, train.num_classes)
+        best = best_head(heads.fit_heads(run, *given)).history["validation_accuracy"].max()
+        optimum = heads.optimal_head(*given).table["validation_accuracy"].max()
+        rows.append({"size": size, "images": len(train), "sgd": best, "optimum": optimum})
+    return pd.DataFrame(rows)
 
 
 def _run(lr: float, seed: int, settings: Problem3) -> Run:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from hw3utils.data import ImageSet, Splits
-from hw3utils.heads import HeadResult, HeadRun, fit_heads, optimal_head
-from hw3utils.problem3 import ALL_LAYERS, HEAD_RATES, LAST_LAYER, RANDOM_START, Features, Setup
+from hw3utils.heads import HeadResult
+from hw3utils.problem3 import ALL_LAYERS, LAST_LAYER, RANDOM_START, Features, Setup
 from hw3utils.profiles import Problem3
 from hw3utils.transfer import Finetuned
 
@@ -24,7 +24,6 @@ __all__ = [
     "accuracy",
     "class_accuracy",
     "class_counts",
-    "compare_sizes",
     "confusion_matrix",
     "finetuned_scores",
     "head_scores",
@@ -225,26 +224,6 @@ def worst_images(logits: Tensor, images: ImageSet, n: int = 8) -> list[dict[str,
         }
         for i in order
     ]
-
-
-def compare_sizes(
-    by_size: Mapping[int, tuple[ImageSet, Tensor, Tensor]], setup: Setup, settings: Problem3
-) -> pd.DataFrame:
-    """Return, for each image size, the last layer's best validation accuracy by SGD and at best.
-
-    ``sgd`` is the best of 3.2a's learning rates, ``optimum`` that of `heads.optimal_head`.
-    """
-    validation = setup.parts.validation
-    rows = []
-    for size, (train, features, validation_features) in by_size.items():
-        given = (
-            features, train.labels, validation_features, validation.labels, train.num_classes
-        )  # fmt: skip
-        run = HeadRun(HEAD_RATES, (0,), settings.head_epochs, min(64, len(train)))
-        best = max(result.history["validation_accuracy"].max() for result in fit_heads(run, *given))
-        optimum = optimal_head(*given).table["validation_accuracy"].max()
-        rows.append({"size": size, "images": len(train), "sgd": best, "optimum": optimum})
-    return pd.DataFrame(rows)
 
 
 def record(

@@ -6,11 +6,12 @@ teacher trained elsewhere (`pretraining`); `weak_supervision` offers these funct
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from hw3utils.checks import check_whole_number
 
 __all__ = ["PseudoLabels", "select_top_k", "select_top_k_from_chunks"]
 
@@ -97,7 +98,7 @@ def select_top_k(
         raise ValueError(
             f"probabilities must be images × classes, not {tuple(probabilities.shape)}"
         )
-    check_at_least_one("chunk_size", chunk_size)
+    check_whole_number("chunk_size", chunk_size)
     starts = range(0, len(probabilities), chunk_size)
     if isinstance(probabilities, np.ndarray):
         # A copy of each chunk: torch wants to own what it reads, and a memory map may be read-only.
@@ -126,8 +127,8 @@ def select_top_k_from_chunks(
     TypeError, ValueError
         See `select_top_k`; also when there is no chunk at all.
     """
-    check_at_least_one("k", k)
-    check_at_least_one("p", p)
+    check_whole_number("k", k)
+    check_whole_number("p", p)
     if p > num_classes:
         raise ValueError(f"p={p}: an image has {num_classes} classes to choose from, not more")
     best = _empty_candidates()
@@ -205,9 +206,3 @@ def _checked(chunk: Tensor, offset: int, num_classes: int) -> Tensor:
             "(logits need a softmax first)"
         )
     return chunk
-
-
-def check_at_least_one(name: str, value: int) -> None:
-    """Refuse a value that is not a whole number of at least 1, naming it."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name}={value!r}: must be a whole number of at least 1")

@@ -8,9 +8,9 @@ selection of pseudo-labels has a file of its own, `pseudo_labels`.
 import torch
 from torch import Tensor
 
+from hw3utils.checks import check_whole_number
 from hw3utils.pseudo_labels import (
     PseudoLabels,
-    check_at_least_one,
     select_top_k,
     select_top_k_from_chunks,
 )
@@ -75,8 +75,8 @@ def zipf_counts(num_classes: int, largest: int, exponent: float) -> list[int]:
     ValueError
         ``num_classes`` or ``largest`` is below 1, or the exponent is negative.
     """
-    check_at_least_one("num_classes", num_classes)
-    check_at_least_one("largest", largest)
+    check_whole_number("num_classes", num_classes)
+    check_whole_number("largest", largest)
     if not exponent >= 0:
         raise ValueError(f"exponent={exponent!r}: must be at least 0")
     return [max(1, round(largest / rank**exponent)) for rank in range(1, num_classes + 1)]
@@ -132,7 +132,7 @@ def resample(
     """
     if rule not in RESAMPLING_RULES:
         raise ValueError(f"unknown rule {rule!r}: choose one of {', '.join(RESAMPLING_RULES)}")
-    check_at_least_one("n", n)
+    check_whole_number("n", n)
     counts = _class_counts(labels, num_classes).double()
     weights = torch.where(counts > 0, counts ** RESAMPLING_RULES[rule], 0.0)
     shares = n * weights / weights.sum()

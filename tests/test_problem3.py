@@ -189,7 +189,7 @@ class TestTargets:
         whole = load(0)
         assert [len(part) for part in whole] == [40_000, 10_000, 10_000]
 
-    def test_a_stand_in_is_named_together_with_what_it_stands_in_for(self, tmp_path, monkeypatch):
+    def test_a_stand_in_is_named_together_with_what_it_stands_in_for(self, tmp_path):
         decathlon_archive(tmp_path)
         found = datasets.load_target(
             "decathlon/svhn or decathlon/dtd", torch.Generator(), size=32, data_dir=tmp_path
