@@ -5,6 +5,7 @@
     python3 run.py --only problem1     run one of them
     python3 run.py --profile smoke     a quick look that everything works
     python3 run.py test                run all tests
+    python3 run.py check               style, texts, links, notebooks' outputs: seconds, no training
 
 Each command may be interrupted and given again, from any folder; what is done is skipped.
 """
@@ -26,6 +27,7 @@ LOCK = ROOT / "requirements.lock"
 STAMP = ENVIRONMENT / "installed.sha256"
 OLDEST_PYTHON = (3, 10)
 NEEDED_BYTES = 8 * 2**30
+QUICK_TESTS = ["environment", "notebooks", "texts"]
 
 
 def main() -> int:
@@ -45,6 +47,8 @@ def main() -> int:
             return subprocess.run(
                 [python, "-m", "pytest", *passed_on], env=environment, cwd=ROOT
             ).returncode
+        if asked.command == "check":
+            return check(python, environment)
         command = [python, "-m", "hw3utils", "run", *asked.only]
         if asked.profile:
             command += ["--profile", asked.profile]
@@ -61,6 +65,19 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nrun.py: interrupted; the same command goes on from there", file=sys.stderr)
         return 130
+
+
+def check(python: str, environment: dict[str, str]) -> int:
+    """Run the checks that train nothing; all of them, so that one pass shows every fault."""
+    quick = [f"tests/test_{name}.py" for name in QUICK_TESTS]
+    commands = [
+        [python, "-m", "ruff", "check", "."],
+        [python, "-m", "ruff", "format", "--check", "."],
+        [python, "-m", "pytest", "--quiet", *quick],
+    ]
+    return max(
+        subprocess.run(command, env=environment, cwd=ROOT).returncode for command in commands
+    )
 
 
 def make_environment() -> str:
@@ -103,15 +120,17 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=["run", "test"], default="run")
+    parser.add_argument("command", nargs="?", choices=["run", "test", "check"], default="run")
     parser.add_argument("--profile", help="smoke, laptop (default) or full")
     parser.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
     )
     parser.add_argument("--output", metavar="DIR", help="default: output/<profile>")
     asked, rest = parser.parse_known_args(arguments)
-    if asked.command == "test" and (asked.profile or asked.only or asked.output):
-        parser.error("test takes no --profile, --only or --output; pytest's own options may follow")
+    if asked.command != "run" and (asked.profile or asked.only or asked.output):
+        parser.error(f"{asked.command} takes no --profile, --only or --output")
+    if asked.command == "check" and rest:
+        parser.error(f"check takes no {rest[0]}")
     if asked.command == "run":
         parameters = parser.add_argument_group("passed on to hw3utils")
         parameters.add_argument("-p", action="append", default=[], metavar="NAME=VALUE")

@@ -5,6 +5,8 @@ import re
 import sys
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from rattler import MatchSpec
 
 from hw3utils import paths
 
@@ -15,20 +17,35 @@ else:
 
 ROOT = paths.project_root()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
-IMPORT_NAMES = {"skimage": "scikit-image", "sklearn": "scikit-learn", "PIL": "pillow"}
+IMPORT_NAMES = {
+    "rattler": "py-rattler",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+}
 COME_WITH_ANOTHER = {"jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
 
 
 def declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
-    return {requirement.name: requirement for requirement in map(Requirement, lines)}
+    return {canonicalize_name(found.name): found for found in map(Requirement, lines)}
 
 
 def conda():
     lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
     specs = [re.match(r"  - ([\w-]+)(\S*)(\s+# .+)?$", line) for line in lines]
     return {match[1]: match for match in specs if match}
+
+
+def test_conda_can_read_every_line():
+    """Each is a match specification by conda's own rules; the solve itself is not tested."""
+    for name, match in conda().items():
+        if name in ("conda-forge", "pip"):
+            continue
+        spec = MatchSpec(name + match[2])
+        assert spec.name.normalized == name
+        assert (spec.version is None) == (match[2] == "")
 
 
 def test_conda_and_pip_ask_for_the_same_ranges():

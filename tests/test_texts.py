@@ -8,7 +8,10 @@ import pytest
 from hw3utils import execute, paths
 
 ROOT = paths.project_root()
-TEXTS = [ROOT / "README.md", ROOT / "data" / "README.md", *sorted((ROOT / "answers").glob("*.md"))]
+TEXTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
+    *sorted((ROOT / "answers").glob("*.md")),
+]
 
 
 def test_every_computed_number_is_up_to_date():
@@ -21,9 +24,10 @@ def test_every_link_into_the_project_leads_somewhere(text):
         assert (text.parent / target).exists(), f"{text.name} links to {target}, which is not there"
 
 
-def test_the_readme_names_only_commands_and_files_that_exist():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in re.findall(r"`(hw3utils/\w+\.py|data/|answers/\w*|figures/)`", readme):
-        assert (ROOT / name).exists(), name
-    for module in re.findall(r"python -m (benchmarks\.\w+)", readme):
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_a_text_names_only_commands_and_files_that_exist(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:hw3utils|tests)/\w+\.py|data/|answers/\w*|figures/)`", text):
+        assert (ROOT / path).exists(), path
+    for module in re.findall(r"python -m (benchmarks\.\w+)", text):
         assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file(), module
