@@ -1,4 +1,4 @@
-"""The command line: ``python -m hw3utils run``, ``… data`` and ``… publish``."""
+"""The command line: ``python -m hw3utils run``, ``… data``, ``… report`` and ``… publish``."""
 
 import argparse
 import ast
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hw3utils import execute, paths, pretrained, problem3, profiles, sources
+from hw3utils import execute, paths, pretrained, problem3, profiles, report, sources
 
 __all__ = ["main"]
 
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hw3utils", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="run | data | publish")
+    commands = parser.add_subparsers(required=True, metavar="run | data | report | publish")
 
     run = commands.add_parser("run", help="execute the notebooks and export them as HTML")
     run.add_argument("problems", nargs="*", metavar="problem", help="default: all")
@@ -53,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="fetch and verify the data, run nothing")
     data.set_defaults(command=_data)
+
+    written = commands.add_parser(
+        "report", help="join a run's notebooks and the write-ups into report.html and report.pdf"
+    )
+    written.add_argument("--output", type=Path, help="the run's folder; default: output/laptop")
+    written.set_defaults(command=_report)
 
     publish = commands.add_parser(
         "publish", help="make a finished laptop run the committed one (for maintainers)"
@@ -79,6 +85,7 @@ def _run(asked: argparse.Namespace) -> int:
     for problem in problems:
         executed = execute.run_notebook(problem, output, {"profile": profile, **parameters})
         made += [executed, execute.write_html(executed)]
+    made += _write_report(output)
     print(f"\nDone ({profile} profile). In {output}:")
     for path in [*made, output / "figures", output / "answers" / "results"]:
         print(f"  {os.path.relpath(path, output)}")
@@ -98,6 +105,21 @@ def _data(asked: argparse.Namespace) -> int:
 def _fetch_fashion_mnist() -> None:
     folder = sources.fetch(sources.FASHION_MNIST)
     print(f"{sources.FASHION_MNIST.name}: verified, in {folder}")
+
+
+def _report(asked: argparse.Namespace) -> int:
+    output = (asked.output or paths.output_dir("laptop")).expanduser().resolve()
+    for path in _write_report(output):
+        print(path)
+    return 0
+
+
+def _write_report(output: Path) -> list[Path]:
+    page = report.write_html(output)
+    if browser := report.find_browser():
+        return [page, report.print_pdf(page, browser)]
+    print("report.pdf was not made: it needs Chromium, Chrome or Edge. report.html is complete.")
+    return [page]
 
 
 def _publish(asked: argparse.Namespace) -> int:

@@ -16,12 +16,13 @@ else:
     import tomli as tomllib
 
 ROOT = paths.project_root()
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "pypandoc": "pypandoc-binary"}
 IMPORT_NAMES = {
     "rattler": "py-rattler",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
+    "pypandoc": "pypandoc-binary",
 }
 COME_WITH_ANOTHER = {"jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
 
@@ -51,7 +52,7 @@ def test_conda_can_read_every_line():
 def test_conda_and_pip_ask_for_the_same_ranges():
     pip = declared()
     for name, match in conda().items():
-        if name in ("python", "pip", "conda-forge", "distributed"):
+        if name in ("python", "pip", "conda-forge", "distributed", "pandoc"):
             continue
         assert str(pip[CONDA_NAMES.get(name, name)].specifier) == match[2], name
     asked = {CONDA_NAMES.get(name, name) for name in conda()}
@@ -102,8 +103,8 @@ FLOORS = [
     {"sweeps", "backbones", "features", "heads", "transfer", "pretraining", "problem1",
      "problem2", "problem3", "problem3_tables", "problem4", "problem4_answers",
      "problem4_students", "problem4_tables", "rpn_example"},
-    {"plots", "tables", "tables_problem2"},
-    {"execute", "__main__"},
+    {"plots", "report_answers", "tables", "tables_problem2"},
+    {"execute", "report", "__main__"},
 ]  # fmt: skip
 FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 

@@ -19,6 +19,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("HW3_HOME", str(tmp_path))
     monkeypatch.delenv("HW3_OUTPUT", raising=False)
     monkeypatch.setattr(cli, "_data", lambda asked: 0)
+    monkeypatch.setattr(cli, "_write_report", lambda output: [output / "report.html"])
     parameters = new_code_cell("profile = None  # the size\nn = 2  # how many")
     parameters.metadata["tags"] = ["parameters"]
     work = new_code_cell(

@@ -1,0 +1,120 @@
+"""The report of the committed run: complete, in order, readable offline."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from hw3utils import __main__ as cli
+from hw3utils import execute, paths, report, report_answers
+
+QUESTIONS = (
+    "1.1 1.2 1.3 2.1 2.2 2.3 2.4a 2.4b 2.4c 2.4d 2.5a 2.5b 2.5c 2.5d 3.1a 3.1b 3.1c 3.2a 3.2b "
+    "4.1 4.2a 4.2b 4.3a 4.3b 4.3c 4.3d"
+).split()
+POINTS = {1: 20, 2: 35, 3: 25, 4: 20}
+
+
+def results():
+    folder = paths.project_root() / "answers" / "results"
+    return {
+        problem: json.loads((folder / f"{problem}.json").read_text(encoding="utf-8"))
+        for problem in execute.PROBLEMS
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return report.write_html(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return written.read_text(encoding="utf-8")
+
+
+def test_every_question_of_the_handout_has_its_answer_and_its_points():
+    table = report_answers.summary(results())
+    assert list(table["question"]) == QUESTIONS
+    points = table.groupby(table["question"].str[0].astype(int))["points"].sum()
+    assert points.to_dict() == POINTS
+    assert table["answer"].str.len().min() > 10
+
+
+def test_the_answers_follow_the_results():
+    found = results()
+    before = report_answers.summary(found).set_index("question")["answer"]
+    found["problem1"]["lr_max"] = 0.123
+    found["problem3"]["finetune"]["0.1"]["validation"] = 0.99
+    found["problem4"]["several_labels"].append({"labels": 3, "images": 1000})
+    after = report_answers.summary(found).set_index("question")["answer"]
+    assert set(after.index[before != after]) == {"1.1", "3.1c", "4.3c"}
+    assert "lr_max = 0.12" in after["1.1"] and after["3.1c"].endswith("images: 0.1.")
+
+
+def test_the_problems_come_in_order_after_the_summary(page):
+    titles = re.findall(r"<h1[^>]*>(.*?)</h1>", page, re.DOTALL)
+    assert len(titles) == 5
+    for number, title in enumerate(titles[1:], start=1):
+        assert f"Problem {number}." in " ".join(title.split())
+
+
+def test_every_link_inside_the_page_leads_to_one_place(page):
+    anchors = re.findall(r'\bid="([^"]+)"', page)
+    headings = re.findall(r'<h[1-6][^>]* id="([^"]+)"', page)
+    assert len(headings) == len(set(headings)) > 50
+    targets = re.findall(r'href="#([^"]+)"', page)
+    assert len(targets) > 60
+    assert {anchors.count(target) for target in targets if not target.startswith("cb")} == {1}
+
+
+def test_the_page_needs_no_network(page):
+    assert not re.search(r'<(?:script|img|link|iframe)[^>]*(?:src|href)="(?!data:)', page)
+    assert not re.search(r"url\(\s*[\"']?https?:", page)
+    assert page.count('src="data:image/png') + page.count("<svg") >= 30
+    assert "<math" in page
+
+
+def test_outputs_are_shown_in_their_richest_form(page):
+    assert "IPython.core.display" not in page
+    assert page.count("<table") > 40
+
+
+def test_no_run_folder_and_no_browser_are_said_plainly(tmp_path, written, monkeypatch, capsys):
+    assert cli.main(["report", "--output", str(tmp_path / "none")]) == 2
+    assert "run the notebooks first" in capsys.readouterr().err
+    monkeypatch.setattr(report, "find_browser", lambda: None)
+    monkeypatch.setattr(report, "write_html", lambda output: written)
+    assert cli.main(["report", "--output", str(tmp_path)]) == 0
+    assert "report.pdf was not made" in capsys.readouterr().out
+
+
+def test_a_run_says_which_problems_it_holds(tmp_path):
+    root = paths.project_root()
+    shutil.copy(root / "notebooks" / "problem2.ipynb", tmp_path)
+    (tmp_path / "answers" / "results").mkdir(parents=True)
+    with pytest.raises(ValueError, match="missing for the report: .*problem2.json"):
+        report.write_html(tmp_path)
+    shutil.copy(root / "answers" / "results" / "problem2.json", tmp_path / "answers" / "results")
+    text = report.write_html(tmp_path).read_text(encoding="utf-8")
+    front = text[: text.index("Contents</h2>")]
+    assert len(re.findall(r"this\s+run<", front)) == 1
+    assert len(re.findall(r"the\s+committed\s+run<", front)) == 3
+
+
+@pytest.mark.skipif(
+    report.find_browser() is None, reason="no Chromium, Chrome or Edge is installed"
+)
+def test_a_browser_prints_it(written):
+    printed = report.print_pdf(written, report.find_browser()).read_bytes()
+    assert printed.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 30 or len(printed) > 1_000_000
+
+
+def test_a_browser_that_fails_is_named_and_leaves_nothing(tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<p>x</p>")
+    with pytest.raises(OSError, match="could not print report.html"):
+        report.print_pdf(page, shutil.which("false") or "false")
+    assert list(tmp_path.iterdir()) == [page]
