@@ -88,7 +88,7 @@ def test_every_import_is_declared_and_every_dependency_used():
                 elif isinstance(node, ast.ImportFrom) and node.level == 0:
                     imported.add(node.module.partition(".")[0])
     own = {"hw3utils", "benchmarks"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
-    outside = imported - set(sys.stdlib_module_names) - own - {"tomli", "cog"}
+    outside = imported - set(sys.stdlib_module_names) - own - {"tomli", "tomllib", "cog"}
     names = {IMPORT_NAMES.get(name, name) for name in outside}
     assert names - COME_WITH_ANOTHER <= set(declared()), "imported but not declared"
 
