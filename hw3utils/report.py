@@ -33,6 +33,7 @@ _PRINTING_FLAGS = (
     "--no-pdf-header-footer",
 )  # fmt: skip
 _WRITE_UPS = ("problem2", "problem4")
+_RESULTS = Path("answers") / "results"
 _TITLE = "DS-UA 301, Homework 3"
 _STYLE = Path(__file__).with_name("report.css")
 _RICHEST_FIRST = ("image/png", "text/html", "text/markdown", "text/latex", "text/plain")
@@ -53,13 +54,13 @@ class Heading(NamedTuple):
 def write_html(output: Path) -> Path:
     """Write ``report.html`` into a run's folder and return its path.
 
-    Notebooks and results that the run does not hold are those of the committed run; the first page
-    says which run each problem comes from. The write-ups are the committed ones.
+    Problems that the run does not hold, or has not finished, are those of the committed run; the
+    first page says which run each comes from. The write-ups are the committed ones.
 
     Raises
     ------
     ValueError
-        ``output`` does not exist, or a notebook or its results are to be found in neither place.
+        ``output`` does not exist, or a committed notebook or its results are missing.
     """
     if not output.is_dir():
         raise ValueError(f"{output} does not exist: run the notebooks first, or name their folder")
@@ -227,7 +228,7 @@ def _front_page(found: dict[str, Any], headings: list[Heading], output: Path) ->
     ]
     runs = report_answers.runs(found)
     runs["from"] = [
-        "this run" if (output / f"{problem}.ipynb").is_file() else "the committed run"
+        "this run" if _home(problem, output) else "the committed run"
         for problem in execute.PROBLEMS
     ]
     return (
@@ -260,19 +261,31 @@ def _anchor(problem: str, start: str, headings: list[Heading]) -> str:
     raise ValueError(f"the report has no heading of {problem} that begins with {start!r}")
 
 
+def _home(problem: str, output: Path) -> Path | None:
+    """Return the run's folder where it holds a finished problem, None where the committed serves.
+
+    A problem is finished when all cells of its notebook were executed and its results are there:
+    another process may be at work on it.
+    """
+    notebook = output / f"{problem}.ipynb"
+    if not (notebook.is_file() and (output / _RESULTS / f"{problem}.json").is_file()):
+        return None
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    executed = all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
+    return output if executed else None
+
+
 def _notebook(problem: str, output: Path) -> Path:
-    return _first(output / f"{problem}.ipynb", paths.notebooks_dir() / f"{problem}.ipynb")
+    folder = _home(problem, output) or paths.notebooks_dir()
+    return _present(folder / f"{problem}.ipynb")
 
 
 def _results(problem: str, output: Path) -> dict[str, Any]:
-    """Return a problem's results: of this run where it holds the notebook, else the committed."""
-    results = Path("answers") / "results" / f"{problem}.json"
-    root = output if (output / f"{problem}.ipynb").is_file() else paths.project_root()
-    return json.loads(_first(root / results).read_text(encoding="utf-8"))
+    folder = _home(problem, output) or paths.project_root()
+    return json.loads(_present(folder / _RESULTS / f"{problem}.json").read_text(encoding="utf-8"))
 
 
-def _first(*places: Path) -> Path:
-    for place in places:
-        if place.is_file():
-            return place
-    raise ValueError(f"missing for the report: {' or '.join(map(str, places))}")
+def _present(place: Path) -> Path:
+    if not place.is_file():
+        raise ValueError(f"missing for the report: {place}")
+    return place

@@ -4,6 +4,7 @@ import re
 
 import nbformat
 import pytest
+from PIL import Image
 
 from hw3utils import paths
 
@@ -78,3 +79,15 @@ def test_the_parameters_cell_explains_each_number(notebook):
     (cell,) = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     for line in cell.source.splitlines():
         assert re.fullmatch(r"\w+ = .+  # .+", line), line
+
+
+@pytest.mark.parametrize(
+    "figure", sorted((paths.project_root() / "figures").glob("*.png")), ids=lambda path: path.name
+)
+def test_a_figure_has_an_opaque_light_background(figure):
+    """So that it reads in JupyterLab's dark theme, too."""
+    with Image.open(figure) as picture:
+        pixels = picture.convert("RGBA")
+        corners = [(x, y) for x in (0, pixels.width - 1) for y in (0, pixels.height - 1)]
+        for corner in corners:
+            assert min(pixels.getpixel(corner)) >= 245, corner

@@ -90,13 +90,18 @@ def test_no_run_folder_and_no_browser_are_said_plainly(tmp_path, written, monkey
     assert "report.pdf was not made" in capsys.readouterr().out
 
 
-def test_a_run_says_which_problems_it_holds(tmp_path):
+def test_only_finished_problems_are_taken_from_a_run(tmp_path):
+    """Another process may be at work on a problem in the same folder: a Slurm array, say."""
     root = paths.project_root()
-    shutil.copy(root / "notebooks" / "problem2.ipynb", tmp_path)
     (tmp_path / "answers" / "results").mkdir(parents=True)
-    with pytest.raises(ValueError, match="missing for the report: .*problem2.json"):
-        report.write_html(tmp_path)
-    shutil.copy(root / "answers" / "results" / "problem2.json", tmp_path / "answers" / "results")
+    for problem in ("problem1", "problem2", "problem4"):
+        shutil.copy(root / "notebooks" / f"{problem}.ipynb", tmp_path)
+    for problem in ("problem2", "problem4"):
+        name = f"answers/results/{problem}.json"
+        shutil.copy(root / name, tmp_path / name)
+    begun = json.loads((tmp_path / "problem4.ipynb").read_text(encoding="utf-8"))
+    begun["cells"][-1].update(cell_type="code", execution_count=None, outputs=[])
+    (tmp_path / "problem4.ipynb").write_text(json.dumps(begun), encoding="utf-8")
     text = report.write_html(tmp_path).read_text(encoding="utf-8")
     front = text[: text.index("Contents</h2>")]
     assert len(re.findall(r"this\s+run<", front)) == 1
