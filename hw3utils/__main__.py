@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hw3utils import execute, paths, pretrained, problem3, profiles, report, sources
+_WHAT_BRINGS_IT = "it comes with: pip install 'hw3utils[run]', in a checkout -e '.[run]'"
+
+try:
+    from hw3utils import execute, paths, pretrained, problem3, profiles, report, sources
+except ModuleNotFoundError as missing:
+    sys.exit(f"hw3utils: {missing.name} is not installed; {_WHAT_BRINGS_IT}")
 
 __all__ = ["main"]
 
@@ -21,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"hw3utils: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        print(f"hw3utils: {error.name} is not installed; {_WHAT_BRINGS_IT}", file=sys.stderr)
+        return 1
     except (
         sources.SourcesExhaustedError, pretrained.WeightsError, execute.NotebookFailed, OSError
     ) as error:  # fmt: skip

@@ -167,6 +167,20 @@ def test_no_network_and_no_data_is_one_error_that_lists_what_was_tried(tmp_path)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("missing", ["nbformat", "papermill"])
+def test_without_the_packages_that_run_notebooks_one_line_says_what_brings_them(missing):
+    program = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"
+        "from hw3utils import __main__\n"
+        "sys.exit(__main__.main(['run', 'problem2', '--profile', 'smoke']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{missing} is not installed" in done.stderr and "hw3utils[run]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_data_command_verifies_the_real_files(capsys):
     assert cli.main(["data"]) == 0
     assert str(paths.data_dir()) in capsys.readouterr().out
