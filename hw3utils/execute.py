@@ -23,6 +23,7 @@ __all__ = [
     "check_parameters",
     "clean",
     "find_problems",
+    "for_readers",
     "publish",
     "refresh_texts",
     "run_notebook",
@@ -30,7 +31,8 @@ __all__ = [
 ]
 
 PROBLEMS = ("problem1", "problem2", "problem3", "problem4")
-PARAMETERS_TAG = "parameters"
+COLAB_TAG = "colab"
+_KEPT_METADATA = ("tags", "cellView", "jupyter")  # the last two fold the set-up cell for Colab
 
 
 class _QuietKernelManager(AsyncKernelManager):
@@ -136,7 +138,7 @@ def write_html(notebook: Path) -> Path:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(embed_images=True)
-    page, _ = exporter.from_notebook_node(clean(nbformat.read(notebook, as_version=4)))
+    page, _ = exporter.from_notebook_node(for_readers(nbformat.read(notebook, as_version=4)))
     return storage.write_atomically(notebook.with_suffix(".html"), page.encode())
 
 
@@ -160,7 +162,7 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     ]
     for cell in notebook.cells:
         cell.metadata = nbformat.from_dict(
-            {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+            {name: cell.metadata[name] for name in _KEPT_METADATA if cell.metadata.get(name)}
         )
     for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
         cell.outputs = [
@@ -173,6 +175,15 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         for output in cell.outputs:
             if "execution_count" in output:
                 output["execution_count"] = number + 1
+    return notebook
+
+
+def for_readers(notebook: NotebookNode) -> NotebookNode:
+    """Return a cleaned copy without the set-up cell for Colab, to be read and not to be run."""
+    notebook = clean(notebook)
+    notebook.cells = [
+        cell for cell in notebook.cells if COLAB_TAG not in cell.metadata.get("tags", [])
+    ]
     return notebook
 
 

@@ -127,7 +127,7 @@ def _problem(problem: str, notebook: Path, folder: Path) -> list[Block]:
 
 def _notebook_blocks(notebook: Path, folder: Path) -> list[Block]:
     """Return a notebook's blocks: each output in its richest form, texts outside of any cell."""
-    cleaned = execute.clean(nbformat.read(notebook, as_version=4))
+    cleaned = execute.for_readers(nbformat.read(notebook, as_version=4))
     for cell in cleaned.cells:
         for output in cell.get("outputs", []):
             if data := output.get("data"):

@@ -6,10 +6,13 @@ import nbformat
 import pytest
 from PIL import Image
 
-from hw3utils import paths
+from hw3utils import execute, paths
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 FEWEST_CHECKED_CELLS = 4
+SETUP_METADATA = {
+    "tags": [execute.COLAB_TAG], "cellView": "form", "jupyter": {"source_hidden": True}
+}  # fmt: skip
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -62,7 +65,7 @@ def test_the_metadata_hold_nothing_of_the_machine(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info"}
     assert notebook.metadata.kernelspec.name == "python3"
     for cell in notebook.cells:
-        assert set(cell.metadata) <= {"tags"}
+        assert set(cell.metadata) <= {"tags"} or cell.metadata == SETUP_METADATA
     text = nbformat.writes(notebook)
     assert not re.search(r"/(home|root|work|tmp|Users)/\w+|[A-Z]:\\\\", text)
     assert '"stderr"' not in text
@@ -71,8 +74,18 @@ def test_the_metadata_hold_nothing_of_the_machine(notebook):
 
 def test_cells_are_short_and_define_no_functions(notebook):
     for cell in code_cells(notebook):
+        if cell.metadata == SETUP_METADATA:
+            continue
         assert len(cell.source.splitlines()) <= 12, cell.source
         assert not re.search(r"^\s*(def|class) ", cell.source, re.MULTILINE), cell.source
+
+
+def test_the_first_code_cell_is_the_folded_set_up_for_colab(notebook):
+    first, *others = code_cells(notebook)
+    assert notebook.cells.index(first) == 1, "the title comes first, then this cell"
+    assert first.metadata == SETUP_METADATA and first.outputs == []
+    assert first.source == code_cells(nbformat.read(NOTEBOOKS[0], as_version=4))[0].source
+    assert not any(execute.COLAB_TAG in cell.metadata.get("tags", []) for cell in others)
 
 
 def test_the_parameters_cell_explains_each_number(notebook):
