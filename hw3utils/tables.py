@@ -9,7 +9,7 @@ import pandas as pd
 
 from hw3utils import paths
 
-__all__ = ["committed_results", "markdown", "percentages", "problem1_results", "published_beside"]
+__all__ = ["committed_results", "markdown", "percentages", "published_beside"]
 
 PROBLEMS = ("problem1", "problem2", "problem3", "problem4")
 _NUMBER = re.compile(r"\**[−-]?[\d,.]*( %)?\**")
@@ -72,30 +72,6 @@ def machine(found: dict[str, Any]) -> str:
     return f"{hardware}, Python {where['python']}, torch {where['packages']['torch']}"
 
 
-def problem1_results() -> str:
-    """Return Problem 1's results as Markdown: bounds, accuracies of all arms, noise scale."""
-    found = committed_results("problem1")
-    seeds = found["settings"]["seeds"]
-    arms = found["test_accuracy"]
-    frame = pd.DataFrame(
-        {
-            "final model of": list(arms),
-            "validation accuracy": [f"{found['validation_accuracy'][arm]:.4f}" for arm in arms],
-            "test accuracy": [f"{found['test_accuracy'][arm]:.4f}" for arm in arms],
-            "train − test (points)": [f"{100 * found['gap'][arm]:.1f}" for arm in arms],
-        }
-    )
-    return (
-        f"lr_min = {found['lr_min']:.2g}, lr_max = {found['lr_max']:.2g} (range test: "
-        f"{found['range_test']['lr_min']:.2g} and {found['range_test']['lr_max']:.2g}); gradient "
-        f"noise scale {found['noise_scale']:.0f} images after the first stage. "
-        f"{found['batch_size_answer']['text']}\n\n"
-        f"{markdown(frame)}\n\n"
-        f"Profile `{found['profile']}`, {seeds} seed{'s' if seeds > 1 else ''}; a test accuracy of "
-        f"0.90 on 10,000 images has a standard error of 0.003. {machine(found)}."
-    )
-
-
 def published_beside() -> str:
     """Return the committed results beside the nearest published numbers, as Markdown.
 
@@ -117,8 +93,12 @@ def published_beside() -> str:
     students = pd.DataFrame(four["teacher_student"])
     student = _paired(students, "test_accuracy", "arm", "D̂, then D", "D alone")
     rows = [
+        ("1.1 lr_min and lr_max", f"{one['lr_min']:.2g} and {one['lr_max']:.2g}",
+         "none for this network"),
         ("1.2 test accuracy, cyclical rate", _accuracy(one["test_accuracy"]["cyclical"], None),
          "0.887 to 0.892 plain, 0.90 to 0.91 with a good schedule"),
+        ("1.3 gradient noise scale", f"{one['noise_scale']:.0f} images",
+         "none for this network"),
         ("2.1 AlexNet, parameters", f"{two['alexnet_parameters']['grouped']:,}",
          "about 60 million"),
         ("2.2 VGG-19, parameters with biases", f"{two['vgg19_parameters']:,}", "144 million"),
