@@ -54,6 +54,8 @@ def main() -> int:
             command += ["--profile", asked.profile]
         if asked.output:
             command += ["--output", str(Path(asked.output).expanduser().resolve())]
+        if asked.cluster:
+            command += ["--cluster", asked.cluster]
         return subprocess.run([*command, *passed_on], env=environment, cwd=ROOT).returncode
     except subprocess.CalledProcessError as error:
         print(f"run.py: {' '.join(map(str, error.cmd))} failed (see above)", file=sys.stderr)
@@ -126,9 +128,10 @@ def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
     )
     parser.add_argument("--output", metavar="DIR", help="default: output/<profile>")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786")
     asked, rest = parser.parse_known_args(arguments)
-    if asked.command != "run" and (asked.profile or asked.only or asked.output):
-        parser.error(f"{asked.command} takes no --profile, --only or --output")
+    if asked.command != "run" and (asked.profile or asked.only or asked.output or asked.cluster):
+        parser.error(f"{asked.command} takes no --profile, --only, --output or --cluster")
     if asked.command == "check" and rest:
         parser.error(f"check takes no {rest[0]}")
     if asked.command == "run":

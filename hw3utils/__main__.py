@@ -10,7 +10,7 @@ from typing import Any
 _WHAT_BRINGS_IT = "it comes with: pip install 'hw3utils[run]', in a checkout -e '.[run]'"
 
 try:
-    from hw3utils import execute, paths, pretrained, problem3, profiles, report, sources
+    from hw3utils import cluster, execute, paths, pretrained, problem3, profiles, report, sources
 except ModuleNotFoundError as missing:
     sys.exit(f"hw3utils: {missing.name} is not installed; {_WHAT_BRINGS_IT}")
 
@@ -30,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hw3utils: {error.name} is not installed; {_WHAT_BRINGS_IT}", file=sys.stderr)
         return 1
     except (
-        sources.SourcesExhaustedError, pretrained.WeightsError, execute.NotebookFailed, OSError
+        sources.SourcesExhaustedError, pretrained.WeightsError, execute.NotebookFailed,
+        cluster.ClusterError, OSError,
     ) as error:  # fmt: skip
         print(f"hw3utils: {error}", file=sys.stderr)
         return 1
@@ -56,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=VALUE",
         help="change a number of the notebook's parameters cell; may be repeated",
+    )
+    run.add_argument(
+        "--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786 (HW3_CLUSTER)"
     )
     run.set_defaults(command=_run)
 
@@ -85,6 +89,10 @@ def _run(asked: argparse.Namespace) -> int:
         raise ValueError("choose the profile with --profile, not with -p")
     for problem in problems:
         execute.check_parameters(problem, parameters)
+    if asked.cluster:
+        os.environ["HW3_CLUSTER"] = asked.cluster  # the notebooks' kernels see it, too
+    if workers := cluster.check():
+        print(f"cluster: {cluster.address()}, {workers} workers")
     changed = "-changed" if parameters else ""
     output = asked.output or paths.output_dir(profile + changed)
     output = output.expanduser().resolve()

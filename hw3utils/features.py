@@ -76,8 +76,10 @@ def extract(
 
 
 def processes() -> int:
-    """Return how many processes to use: one on a GPU, otherwise as `sweeps.num_workers` says."""
-    return sweeps.num_workers() if pick_device().type == "cpu" else 1
+    """Return how many processes to use: one for each GPU, else as `sweeps.num_workers` says."""
+    if pick_device().type == "cpu":
+        return sweeps.num_workers()
+    return max(1, torch.cuda.device_count())
 
 
 def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Any]:

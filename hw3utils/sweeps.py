@@ -2,6 +2,7 @@
 
 A run's result is kept under a key made of its description, the data's checksums, the code that
 decides the result and the version of torch. An interrupted sweep starts again where it stopped.
+Runs go to local processes, or to the workers of a cluster (see `cluster`).
 `fit_all` does this for a `Run`; `map_cached` for any pure function of plain data and tensors.
 """
 
@@ -29,6 +30,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hw3utils import (
+    cluster,
     data,
     evaluation,
     gradients,
@@ -140,7 +142,8 @@ def map_cached(
     """Call ``function(*arguments, *shared)`` for every task that is not in the cache yet.
 
     Each call has a process and one thread to itself, so its result does not depend on ``n_jobs``.
-    A result is kept on disk as soon as it is there; a damaged file counts as none.
+    A result is kept on disk, by this process, as soon as it is there; a damaged file counts as
+    none. Where ``HW3_CLUSTER`` names a scheduler, its workers do the calls.
 
     Parameters
     ----------
@@ -151,7 +154,8 @@ def map_cached(
         The arguments of each call under its key: from `task_key`, or any other name for everything
         that decides the result. Started in this order: put the longest first.
     shared : sequence of Tensor
-        Large tensors that all calls get: sent to the processes once, as memory maps.
+        Large tensors that all calls get: sent to the processes once, as memory maps, or once to
+        each of a cluster's workers.
     title : str
         Before the progress bar.
     note : callable, optional
@@ -165,23 +169,27 @@ def map_cached(
     -------
     dict
         The results under the tasks' keys, in the tasks' order.
+
+    Raises
+    ------
+    ClusterError
+        The cluster cannot be used, or is lost; finished results are kept.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     places = {key: cache_dir / f"{key}.pt" for key in tasks}
     found = {key: kept for key, place in places.items() if (kept := _load(place)) is not None}
+    missing = {key: arguments for key, arguments in tasks.items() if key not in found}
+    if not missing:
+        return {key: found[key] for key in tasks}
     arrays = [tensor.cpu().numpy() for tensor in shared]
-    parallel = joblib.Parallel(n_jobs=n_jobs or num_workers(), return_as="generator_unordered")
-    finished = parallel(
-        joblib.delayed(_do_one)(function, key, arguments, arrays, places[key])
-        for key, arguments in tasks.items()
-        if key not in found
-    )
+    calls = [(function, key, arguments) for key, arguments in missing.items()]
     with tqdm(total=len(tasks), initial=len(found), desc=title, unit="run") as bar:
-        for key, result in finished:
-            found[key] = result
+        for key, content in cluster.results(_do_one, calls, arrays, n_jobs or num_workers()):
+            storage.write_checked(places[key], content)
+            found[key] = _read(content)
             bar.update()
             if note:
-                bar.set_postfix(note(result))
+                bar.set_postfix(note(found[key]))
     return {key: found[key] for key in tasks}
 
 
@@ -276,16 +284,25 @@ def _do_one(
     key: str,
     arguments: Sequence[Any],
     arrays: Sequence[np.ndarray],
-    place: Path,
-) -> tuple[str, dict[str, Any]]:
-    """Do one task in this process and keep its result; arrays may be read-only memory maps."""
+    expected: dict[str, str] | None,
+) -> tuple[str, bytes]:
+    """Do one task in this process and return its result, saved; arrays may be read-only."""
+    cluster.check_worker(expected)
     _end_with_parent()
+    _use_own_gpu()
     torch.set_num_threads(1)
     result = function(*arguments, *(torch.from_numpy(array.copy()) for array in arrays))
     content = io.BytesIO()
     torch.save(result, content)
-    storage.write_checked(place, content.getvalue())
-    return key, result
+    return key, content.getvalue()
+
+
+def _use_own_gpu() -> None:
+    """Where there are several GPUs, make one of them this worker process's own, by its number."""
+    count = torch.cuda.device_count()
+    name = multiprocessing.current_process().name  # such as LokyProcess-3
+    if count > 1 and (number := name.rpartition("-")[2]).isdecimal():
+        torch.cuda.set_device(int(number) % count)
 
 
 @functools.cache
@@ -335,4 +352,8 @@ def _load(place: Path) -> dict[str, Any] | None:
         content = storage.read_checked(place)
     except (FileNotFoundError, storage.CorruptFileError):
         return None
+    return _read(content)
+
+
+def _read(content: bytes) -> dict[str, Any]:
     return torch.load(io.BytesIO(content), weights_only=True)

@@ -24,7 +24,7 @@ IMPORT_NAMES = {
     "PIL": "pillow",
     "pypandoc": "pypandoc-binary",
 }
-COME_WITH_ANOTHER = {"jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
+COME_WITH_ANOTHER = {"distributed", "jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
 
 
 def project():
@@ -115,7 +115,7 @@ def test_what_a_notebook_imports_needs_no_extra():
 
 
 FLOORS = [
-    {"checks", "paths", "profiles", "storage", "sources", "sources_transfer", "results"},
+    {"checks", "cluster", "paths", "profiles", "storage", "sources", "sources_transfer", "results"},
     {"data", "models", "schedules", "runs", "architectures", "network_costs", "paper_networks",
      "receptive_field", "boxes", "anchors", "detection", "weak_supervision", "pseudo_labels",
      "teacher", "keras_weights", "pretrained", "datasets", "image_folders", "torchvision_sets",

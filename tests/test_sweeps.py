@@ -1,5 +1,6 @@
 """Many runs: the cache, what spoils it, and a killed process."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from hw3utils import sweeps
+from hw3utils import features, sweeps
 from hw3utils.data import ImageSet
 from hw3utils.runs import Run
 from hw3utils.schedules import Constant, LinearDecay
@@ -95,6 +96,21 @@ def test_the_code_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_p
         (tmp_path / "toy.py").write_text(text)
         prints.append(sweeps.code_fingerprint([module]))
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_worker_processes_take_turns_at_several_gpus(monkeypatch):
+    """No GPU is needed to see which one would be chosen."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for count, expected in ((1, []), (2, [1, 0, 1]), (4, [1, 2, 3])):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        chosen.clear()
+        for name in ("MainProcess", "LokyProcess-1", "LokyProcess-2", "LokyProcess-3"):
+            monkeypatch.setattr(multiprocessing.current_process(), "_name", name)
+            sweeps._use_own_gpu()
+        assert chosen == expected
+    monkeypatch.setattr(features, "pick_device", lambda: torch.device("cuda"))
+    assert features.processes() == 4
 
 
 def test_arms_get_the_same_seeds_each(train, validation, scale, tmp_path):
