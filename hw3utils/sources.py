@@ -21,6 +21,8 @@ __all__ = ["FASHION_MNIST", "Artefact", "Source", "SourcesExhaustedError", "fetc
 
 STALL_SECONDS = 30
 COMMAND_SECONDS = 600
+MOST_BYTES = 16 * 2**30  # that an archive may take when it is unpacked
+_CHUNK = 2**20
 
 
 class SourcesExhaustedError(RuntimeError):
@@ -106,6 +108,8 @@ def fetch(artefact: Artefact, data_dir: Path | None = None) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as scratch:
             try:
                 source.supply(Path(scratch))
+                if links := [n for n in artefact.files if (Path(scratch) / n).is_symlink()]:
+                    raise ValueError(f"{', '.join(links)}: links instead of files")
                 if wrong := missing_files(artefact, Path(scratch)):
                     raise ValueError(_listed(wrong))
             except Exception as error:  # noqa: BLE001, B902 - whatever went wrong, the next source is tried
@@ -159,11 +163,14 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _unpack_gzip(folder: Path, into: Path) -> None:
+def _unpack_gzip(folder: Path, into: Path, most_bytes: int = MOST_BYTES) -> None:
     """Unpack every ``*.gz`` file of ``folder`` into ``into`` under its name without ``.gz``."""
     for packed in folder.glob("*.gz"):
         with gzip.open(packed) as source, (into / packed.stem).open("wb") as target:
-            shutil.copyfileobj(source, target)
+            while chunk := source.read(_CHUNK):
+                target.write(chunk)
+                if target.tell() > most_bytes:
+                    raise ValueError(f"{packed.name} unpacks to more than {most_bytes:,} bytes")
 
 
 def _fashion_mnist_from_torchvision(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hw3utils.sources import STALL_SECONDS, Artefact, Source, run_command
+from hw3utils.sources import MOST_BYTES, STALL_SECONDS, Artefact, Source, run_command
 
 __all__ = ["CIFAR10", "KERAS_RESNET50", "limited_stall", "unpack_tar"]
 
@@ -27,15 +27,24 @@ def limited_stall() -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def unpack_tar(archive: Path, into: Path) -> None:
+def unpack_tar(archive: Path, into: Path, most_bytes: int = MOST_BYTES) -> None:
     """Unpack a tar archive, refusing members that would land outside of ``into``.
 
     Raises
     ------
     tarfile.TarError
-        The archive is damaged, or a member is unsafe.
+        The archive is damaged, a member is unsafe (see `tarfile.data_filter`), or the members
+        would take more than ``most_bytes``; then nothing was unpacked.
     """
     with tarfile.open(archive) as tar:
+        unpacked = 0
+        for member in tar:
+            tarfile.data_filter(member, str(into))
+            unpacked += member.size
+            if unpacked > most_bytes:
+                raise tarfile.TarError(
+                    f"{archive.name} would take more than {most_bytes / 2**30:.1f} GiB"
+                )
         tar.extractall(into, filter="data")
 
 
