@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hw3utils.boxes import iou
+from hw3utils.boxes import check_finite, iou
 
 __all__ = ["anchor_grid", "anchor_shapes", "label_anchors"]
 
@@ -33,9 +33,12 @@ def anchor_shapes(
     for name, numbers in (("scales", scales), ("ratios", ratios)):
         if not len(numbers) or any(not (n > 0 and math.isfinite(n)) for n in numbers):
             raise ValueError(f"{name}={tuple(numbers)}: expected one or more positive numbers")
-    return torch.tensor(
+    shapes = torch.tensor(
         [(s / math.sqrt(r), s * math.sqrt(r)) for r in ratios for s in scales], dtype=torch.float64
     )
+    if not bool((torch.isfinite(shapes) & (shapes > 0)).all()):
+        raise ValueError(f"scales={tuple(scales)} with ratios={tuple(ratios)}: beyond all numbers")
+    return shapes
 
 
 def anchor_grid(rows: int, columns: int, stride: int, shapes: torch.Tensor) -> torch.Tensor:
@@ -58,11 +61,14 @@ def anchor_grid(rows: int, columns: int, stride: int, shapes: torch.Tensor) -> t
     Raises
     ------
     ValueError
-        A number is not a positive integer.
+        A number is not a positive integer, or the shapes are not positive.
     """
     for name, number in (("rows", rows), ("columns", columns), ("stride", stride)):
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise ValueError(f"{name}={number!r}: expected a positive integer")
+    if shapes.ndim != 2 or shapes.shape[1] != 2 or not bool((shapes > 0).all()):
+        raise ValueError(f"shapes: k×2 positive numbers expected, not {tuple(shapes.shape)}")
+    check_finite("shapes", shapes)
     y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride
     x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride
     centres = torch.cartesian_prod(y, x).flip(1).unsqueeze(1)  # (rows·columns)×1×2, x before y

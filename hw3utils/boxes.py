@@ -155,6 +155,9 @@ def check_finite(name: str, numbers: torch.Tensor) -> None:
 
 def check_lengths(**tensors: torch.Tensor) -> None:
     """Refuse tensors that should go together row by row and differ in length."""
+    for name, tensor in tensors.items():
+        if tensor.ndim == 0:
+            raise ValueError(f"{name}: a single number; one row for each box expected")
     lengths = {name: len(tensor) for name, tensor in tensors.items()}
     if len(set(lengths.values())) > 1:
         counts = ", ".join(f"{length} {name}" for name, length in lengths.items())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw3utils.checks import check_whole_number
 from hw3utils.data import ImageSet, Scale
 
 __all__ = ["Evaluation", "evaluate", "evaluate_on_test_set_once", "images_at_once", "zero_totals"]
@@ -30,7 +31,14 @@ def evaluate(
     """Return mean loss and accuracy in evaluation mode; the model's mode is put back afterwards.
 
     ``batch_size`` is `images_at_once` unless it is given.
+
+    Raises
+    ------
+    ValueError
+        The batch size is not a whole number of at least 1.
     """
+    if batch_size is not None:
+        check_whole_number("batch_size", batch_size)
     device = next(model.parameters()).device
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

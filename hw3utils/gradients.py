@@ -44,6 +44,8 @@ def accumulate_gradient(
     ValueError
         The micro-batch size is not a whole number of at least 1, or the batch is empty.
     """
+    if batch.ndim != 1:
+        raise ValueError(f"batch of shape {tuple(batch.shape)}: indices (batch size,) expected")
     check_whole_number("batch size", len(batch))
     if micro_batch_size is not None:
         check_whole_number("micro_batch_size", micro_batch_size)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from hw3utils.checks import check_whole_number
+from hw3utils.linear_classifier import MOST_PENALTY, check_features
 from hw3utils.schedules import Steps
 
 __all__ = ["HeadResult", "HeadRun", "Optimum", "fit_heads", "initial_head", "optimal_head"]
@@ -45,8 +47,16 @@ class HeadRun:
             raise ValueError(f"learning rates {rates}: one or more different ones expected")
         for lr in rates:
             Steps(lr)
-        if not self.seeds or self.epochs < 1 or self.batch_size < 1:
-            raise ValueError("at least one seed, one epoch and one image in a batch expected")
+        if not self.seeds:
+            raise ValueError("at least one seed expected")
+        for seed in self.seeds:
+            check_whole_number("seed", seed, at_least=0)
+        check_whole_number("epochs", self.epochs)
+        check_whole_number("batch_size", self.batch_size)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum}: must lie in [0, 1)")
+        if not 0 <= self.weight_decay <= MOST_PENALTY:
+            raise ValueError(f"weight_decay={self.weight_decay}: must lie in 0..{MOST_PENALTY:g}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,9 @@ class HeadResult:
 
 def initial_head(num_features: int, num_classes: int, seed: int) -> nn.Linear:
     """Return the last layer as torch draws it from ``seed``."""
+    check_whole_number("num_features", num_features)
+    check_whole_number("num_classes", num_classes)
+    check_whole_number("seed", seed, at_least=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Linear(num_features, num_classes)
@@ -116,7 +129,13 @@ def fit_heads(
     -------
     list of HeadResult
         Learning rate by learning rate, and seed by seed within.
+
+    Raises
+    ------
+    ValueError
+        Features and labels do not belong together, or a batch is larger than the training set.
     """
+    _check_sets(features, labels, validation_features, validation_labels, num_classes)
     views, n, num_features = features.shape
     if run.batch_size > n:
         raise ValueError(f"batch size {run.batch_size} is larger than the {n} training images")
@@ -202,6 +221,25 @@ def _results(run: HeadRun, rows: Tensor, best: tuple[Tensor, Tensor]) -> list[He
     return results
 
 
+def _check_sets(
+    features: Tensor,
+    labels: Tensor,
+    validation_features: Tensor,
+    validation_labels: Tensor,
+    num_classes: int,
+) -> None:
+    """Refuse training or validation features that do not go with their labels."""
+    if features.ndim != 3 or not len(features):
+        raise ValueError(f"features of shape {tuple(features.shape)}: (views, N, D) expected")
+    for view in features:
+        check_features(view, labels, num_classes)
+    check_features(validation_features, validation_labels, num_classes)
+    if features.shape[2] != validation_features.shape[1]:
+        raise ValueError(
+            f"{features.shape[2]} training and {validation_features.shape[1]} validation features"
+        )
+
+
 @dataclass(frozen=True)
 class Optimum:
     """The best last layer that there is for a strength of L2 regularisation.
@@ -239,7 +277,15 @@ def optimal_head(
 
     The problem is convex: no learning rate, no schedule, one answer. The strength is chosen by
     validation accuracy (the stronger of equals). ``features`` are (views, N, D); all views count.
+
+    Raises
+    ------
+    ValueError
+        Features and labels do not belong together, or a strength is not a number of at least 0.
     """
+    _check_sets(features, labels, validation_features, validation_labels, num_classes)
+    if not strengths or not all(0 <= l2 <= MOST_PENALTY for l2 in strengths):
+        raise ValueError(f"strengths={tuple(strengths)}: must lie in 0..{MOST_PENALTY:g}")
     x, y = features.flatten(0, 1), labels.repeat(len(features))
     head = nn.Linear(x.shape[1], num_classes).to(x.device)
     for parameter in head.parameters():

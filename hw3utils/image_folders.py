@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from hw3utils import storage
+from hw3utils.checks import check_whole_number
 from hw3utils.data import ImageSet
 from hw3utils.sources import SourcesExhaustedError
 from hw3utils.sources_transfer import unpack_tar
@@ -46,7 +47,13 @@ def square(image: Image.Image, size: int) -> Tensor:
     -------
     Tensor
         Shape (3, size, size), uint8.
+
+    Raises
+    ------
+    ValueError
+        The size is not a whole number of at least 1.
     """
+    check_whole_number("size", size)
     image = image.convert("RGB")
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)

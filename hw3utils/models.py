@@ -7,6 +7,8 @@ For defining networks only; how they are trained is in `training`, and layer tab
 import torch
 from torch import Tensor, nn
 
+from hw3utils.checks import check_whole_number
+
 __all__ = ["LeNet5", "build", "count_parameters"]
 
 
@@ -49,10 +51,12 @@ def build(name: str, num_classes: int, seed: int) -> nn.Module:
     Raises
     ------
     ValueError
-        The name is unknown.
+        The name is unknown, or a number is not a whole one.
     """
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(sorted(_MODELS))}")
+    check_whole_number("num_classes", num_classes)
+    check_whole_number("seed", seed, at_least=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _MODELS[name](num_classes)

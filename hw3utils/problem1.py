@@ -157,7 +157,14 @@ def gamma_trap(run: Run, num_images: int, gamma: float = 0.99) -> dict[str, list
     """Return the learning rate at every update of a cyclical run, with its own gamma and another.
 
     No network is trained: the schedule is stepped with an optimiser that does nothing.
+
+    Raises
+    ------
+    ValueError
+        Gamma is not in (0, 1].
     """
+    if not 0 < gamma <= 1:
+        raise ValueError(f"gamma={gamma!r}: must lie in (0, 1]")
     num_updates = run.num_updates(num_images)
     own = decay_factor(run.schedule.final_amplitude, num_updates)
     smallest = np.finfo(float).tiny

@@ -103,6 +103,8 @@ def known_and_rest(
     labels: Tensor, per_class: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw equally many images of each class; return them, and all others in random order."""
+    if labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"labels of shape {tuple(labels.shape)}: (N,) expected, N at least 1")
     num_classes = int(labels.max()) + 1
     known = draw_long_tail(labels, [per_class] * num_classes, generator)
     others = torch.ones(len(labels), dtype=torch.bool)

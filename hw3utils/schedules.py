@@ -174,7 +174,14 @@ class Steps(Schedule):
 
 
 def learning_rates(schedule: Schedule, num_updates: int) -> list[float]:
-    """Return the learning rate of each of ``num_updates`` updates; no network is involved."""
+    """Return the learning rate of each of ``num_updates`` updates; no network is involved.
+
+    Raises
+    ------
+    ValueError
+        There is not at least one update.
+    """
+    check_whole_number("num_updates", num_updates)
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=schedule.lr)
     scheduler = schedule.build(optimizer, num_updates)
     rates = []

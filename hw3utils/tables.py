@@ -40,8 +40,13 @@ def markdown(frame: pd.DataFrame) -> str:
         numeric = all(_NUMBER.fullmatch(cell) for cell in cells)
         head.append(str(name))
         rules.append("-" * (longest - 1) + ":" if numeric else "-" * longest)
-    rows = frame.astype(str).to_numpy().tolist()
+    rows = [[_cell(value) for value in row] for row in frame.astype(str).to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rules, *rows])
+
+
+def _cell(text: str) -> str:
+    """Return a text as it can stand in a cell: on one line, its bars told from the table's."""
+    return re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.splitlines()))
 
 
 def percentages(means: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

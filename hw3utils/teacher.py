@@ -7,7 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hw3utils.checks import check_whole_number
+
 __all__ = ["TeacherCNN", "build_teacher", "distillation_loss"]
+
+
+MOST_TEMPERATURE = 1e6
 
 
 class TeacherCNN(nn.Sequential):
@@ -30,6 +35,8 @@ class TeacherCNN(nn.Sequential):
 
 def build_teacher(num_classes: int, seed: int) -> nn.Module:
     """Return a `TeacherCNN` with weights drawn from ``seed``; the global random state stays."""
+    check_whole_number("num_classes", num_classes)
+    check_whole_number("seed", seed, at_least=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TeacherCNN(num_classes)
@@ -52,11 +59,13 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float
     Raises
     ------
     ValueError
-        The temperature is not greater than 0, or the shapes differ.
+        The temperature is not in (0, 10⁶], or the shapes differ or are not (N, C).
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature!r}: must be greater than 0")
-    if logits.shape != teacher_logits.shape:
+    if not 0 < temperature <= MOST_TEMPERATURE:
+        raise ValueError(
+            f"temperature={temperature!r}: must be greater than 0, at most {MOST_TEMPERATURE:g}"
+        )
+    if logits.ndim != 2 or logits.shape != teacher_logits.shape:
         raise ValueError(f"logits of {tuple(logits.shape)} and {tuple(teacher_logits.shape)}")
     soft = F.softmax(teacher_logits / temperature, dim=1)
     return F.cross_entropy(logits / temperature, soft) * temperature**2

@@ -171,6 +171,7 @@ def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
 
 def minibatches(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Return one epoch's minibatches: every index once, in an order drawn from ``generator``."""
+    check_whole_number("num_images", num_images, at_least=0)
     check_whole_number("batch_size", batch_size)
     return iter(torch.randperm(num_images, generator=generator).split(batch_size))
 

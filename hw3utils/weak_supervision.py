@@ -5,6 +5,8 @@ functions; every random choice comes from the caller's generator. Nothing here t
 selection of pseudo-labels has a file of its own, `pseudo_labels`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -73,13 +75,13 @@ def zipf_counts(num_classes: int, largest: int, exponent: float) -> list[int]:
     Raises
     ------
     ValueError
-        ``num_classes`` or ``largest`` is below 1, or the exponent is negative.
+        ``num_classes`` or ``largest`` is below 1, or the exponent is negative or not finite.
     """
     check_whole_number("num_classes", num_classes)
     check_whole_number("largest", largest)
-    if not exponent >= 0:
-        raise ValueError(f"exponent={exponent!r}: must be at least 0")
-    return [max(1, round(largest / rank**exponent)) for rank in range(1, num_classes + 1)]
+    if not 0 <= exponent < math.inf:
+        raise ValueError(f"exponent={exponent!r}: must be at least 0, and finite")
+    return [max(1, round(largest * rank**-exponent)) for rank in range(1, num_classes + 1)]
 
 
 def draw_long_tail(labels: Tensor, counts: list[int], generator: torch.Generator) -> Tensor:

@@ -1,0 +1,306 @@
+"""Public functions with odd sizes and values: a right answer, or a refusal in clear words.
+
+A refusal is a ``raise`` of a ValueError or TypeError in hw3utils itself. What comes from further
+down (an index out of range in torch, a division by zero) was let through and is a fault.
+"""
+
+import dis
+import math
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import hw3utils
+from conftest import make_images
+from hw3utils import (
+    anchors,
+    boxes,
+    checks,
+    data,
+    datasets,
+    detection,
+    diagnostics,
+    evaluation,
+    gradients,
+    heads,
+    image_folders,
+    inputs,
+    linear_classifier,
+    models,
+    network_costs,
+    paper_networks,
+    problem1,
+    problem4,
+    profiles,
+    pseudo_labels,
+    receptive_field,
+    results,
+    runs,
+    schedules,
+    tables,
+    teacher,
+    training,
+    weak_supervision,
+)  # fmt: skip
+
+EXAMPLES = int(os.environ.get("HW3_EXAMPLES", 60))  # with another number: other values each time
+PACKAGE = str(Path(hw3utils.__file__).parent)
+IMAGES, SCALE = make_images(48, num_classes=4), data.Scale((0.5,), (0.5,))
+
+whole = st.integers(-2, 9) | st.sampled_from([50, 1000])
+number = (
+    st.floats(-2, 3)
+    | st.sampled_from([0.0, -0.0, math.nan, math.inf, -math.inf, 1e-300, 1e300])
+    | st.integers(-2, 3)
+)
+numbers = st.lists(number, max_size=6)
+seeds = st.integers(0, 3)
+
+
+@st.composite
+def tensors(draw, columns=None, dtype=torch.float32, values=None):
+    """Return tensors of odd shapes, mostly (rows, columns), with NaN and infinity among them."""
+    rows = draw(st.integers(0, 6))
+    shape = draw(
+        st.sampled_from([(rows, columns)] * 6 + [(rows,), (rows, (columns or 1) + 1), (1, rows, 2)])
+        if columns
+        else st.sampled_from([(rows,)] * 6 + [(rows, 2), ()])
+    )
+    size = math.prod(shape)
+    values = number if values is None else values
+    content = draw(st.lists(values, min_size=size, max_size=size))
+    if dtype == torch.int64:
+        content = [int(value) for value in content]
+    return torch.tensor(content, dtype=dtype).reshape(shape)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+boxed = tensors(columns=4, values=number | st.floats(0, 50))
+labelled = tensors(dtype=torch.int64, values=st.integers(-2, 6))
+schedule = st.one_of(
+    st.builds(lambda lr: lambda: schedules.Constant(lr), number),
+    st.builds(lambda lr: lambda: schedules.LinearDecay(lr), number),
+    st.builds(lambda lr: lambda: schedules.OneCycle(lr), number),
+    st.builds(lambda lr, f, at: lambda: schedules.Steps(lr, f, tuple(at)), number, number, numbers),
+    st.builds(
+        lambda lr, top, n, left: lambda: schedules.Cyclical(lr, top, n, left),
+        number, number, whole, number,
+    ),
+)  # fmt: skip
+layers = st.lists(st.tuples(whole, whole, whole), max_size=4)
+
+
+def finite(tensor):
+    assert torch.isfinite(torch.as_tensor(tensor)).all()
+
+
+def sound_rates(rates):
+    assert all(math.isfinite(rate) and rate >= 0 for rate in rates), rates
+
+
+def one_of_each(parts):
+    assert sorted(torch.cat([part.images.flatten(1).sum(1) for part in parts]).tolist()) == sorted(
+        IMAGES.images.flatten(1).sum(1).tolist()
+    )
+
+
+def lenet():
+    return models.build("lenet5", 4, 0)
+
+
+def optimizer(model):
+    return torch.optim.SGD(model.parameters(), lr=0.01)
+
+
+# Name, strategies of the arguments, the call, and what must be true of its answer.
+CALLS = [
+    ("learning_rates", (schedule, whole),
+     lambda make, n: schedules.learning_rates(make(), n), sound_rates),
+    ("suggest_lr_bounds", (numbers, numbers, number), schedules.suggest_lr_bounds,
+     lambda found: sound_rates(found) or found.lr_min <= found.lr_max or pytest.fail(str(found))),
+    ("candidate_learning_rates", (number, number, whole), schedules.candidate_learning_rates,
+     sound_rates),
+    ("decay_factor", (number, whole), schedules.decay_factor, lambda f: sound_rates([f])),
+    ("Run", (schedule, whole, whole, st.none() | whole, number, number, whole),
+     lambda make, *rest: runs.Run("lenet5", make(), *rest).num_updates(100), None),
+    ("Run, sizes", (st.lists(whole, max_size=3), whole),
+     lambda sizes, n: runs.Run("lenet5", schedules.Constant(0.1), n, tuple(sizes)), None),
+    ("ImageSet", (tensors(columns=3), labelled),
+     lambda images, labels: data.ImageSet(images, labels, ("a", "b")), None),
+    ("ImageSet, uint8", (st.lists(st.integers(0, 3), min_size=1, max_size=5), labelled),
+     lambda shape, labels: data.ImageSet(torch.zeros(shape, dtype=torch.uint8), labels, ("a", "b")),
+     None),
+    ("Scale", (numbers, numbers),
+     lambda mean, std: data.Scale(tuple(mean), tuple(std))(IMAGES.images[:2]), finite),
+    ("split", (whole, seeds), lambda n, s: data.split(IMAGES, n, generator(s)), one_of_each),
+    ("stratified_split", (whole, seeds),
+     lambda n, s: datasets.stratified_split(IMAGES, n, generator(s)), one_of_each),
+    ("take", (whole,), lambda n: data.take(IMAGES, n), lambda found: len(found) <= len(IMAGES)),
+    ("iou", (boxed, boxed), boxes.iou,
+     lambda found: ((found >= 0) & (found <= 1 + 1e-6)).all() or pytest.fail(str(found))),
+    ("encode", (boxed, boxed), boxes.encode, None),
+    ("decode", (boxed, boxed), boxes.decode, None),
+    ("clip_boxes", (boxed, whole, whole), boxes.clip_boxes, None),
+    ("inside_image", (boxed, whole, whole), boxes.inside_image, None),
+    ("non_maximum_suppression", (boxed, tensors(), number), detection.non_maximum_suppression,
+     lambda found: found.kept.unique().numel() == len(found.kept) or pytest.fail(str(found))),
+    ("propose", (boxed, tensors(), boxed, st.tuples(whole, whole), number, whole, number),
+     detection.propose, None),
+    ("anchor_shapes", (numbers, numbers), anchors.anchor_shapes, finite),
+    ("anchor_grid", (whole, whole, whole, tensors(columns=2)),
+     lambda r, c, s, shapes: anchors.anchor_grid(min(r, 9), min(c, 9), s, shapes), finite),
+    ("label_anchors", (boxed, boxed, number, number), anchors.label_anchors, None),
+    ("receptive_field", (layers,), receptive_field.receptive_field, None),
+    ("gradient_receptive_field",
+     (st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 3), st.integers(-1, 3)), max_size=3),),
+     receptive_field.gradient_receptive_field, None),
+    ("stacked_receptive_field", (whole, whole), receptive_field.stacked_receptive_field, None),
+    ("add_label_noise", (labelled, number, whole, seeds),
+     lambda labels, rate, n, s: weak_supervision.add_label_noise(labels, rate, n, generator(s)),
+     lambda found: found.dtype == torch.int64 or pytest.fail(str(found))),
+    ("draw_long_tail", (labelled, st.lists(whole, max_size=4), seeds),
+     lambda labels, counts, s: weak_supervision.draw_long_tail(labels, counts, generator(s)), None),
+    ("resample", (labelled, whole, st.sampled_from([*weak_supervision.RESAMPLING_RULES, "x"]),
+                  whole, seeds),
+     lambda labels, classes, rule, n, s: weak_supervision.resample(
+         labels, classes, rule, n, generator(s)), None),
+    ("zipf_counts", (whole, whole, number), weak_supervision.zipf_counts,
+     lambda found: min(found) >= 1 or pytest.fail(str(found))),
+    ("select_top_k", (tensors(columns=3), whole, whole, whole), pseudo_labels.select_top_k, None),
+    ("HeadRun", (numbers, st.lists(whole, max_size=3), whole, whole, number, number),
+     lambda rates, s, *rest: heads.HeadRun(tuple(rates), tuple(s), *rest), None),
+    ("fit_heads", (tensors(columns=3), labelled, tensors(columns=3), labelled, whole),
+     lambda *asked: heads.fit_heads(heads.HeadRun((0.1,), epochs=2, batch_size=4), *asked), None),
+    ("optimal_head", (tensors(columns=3), labelled, tensors(columns=3), labelled, whole),
+     lambda *asked: heads.optimal_head(*asked, strengths=(0.1,), max_iterations=5), None),
+    ("initial_head", (whole, whole, whole), heads.initial_head, None),
+    ("fit_linear_classifier", (tensors(columns=3), labelled, whole, number),
+     linear_classifier.fit_linear_classifier, None),
+    ("profiles.problem1", (st.sampled_from(["n_train", "cycles", "seeds", "final_amplitude"]),
+                           number | whole),
+     lambda name, value: profiles.problem1("smoke", **{name: value}), None),
+    ("profiles.problem3", (st.sampled_from(["n_train", "image_size"]), number | whole),
+     lambda name, value: profiles.problem3("smoke", **{name: value}), None),
+    ("profiles.problem4", (st.sampled_from(["pool", "k", "p", "temperature"]), number | whole),
+     lambda name, value: profiles.problem4("smoke", **{name: value}), None),
+    ("stack_savings", (whole, whole), network_costs.stack_savings, None),
+    ("same_padding", (whole,), paper_networks.same_padding, None),
+    ("build", (st.sampled_from(["lenet5", "x"]), whole, whole), models.build, None),
+    ("build_teacher", (whole, whole), teacher.build_teacher, None),
+    ("distillation_loss", (tensors(columns=3), tensors(columns=3), number),
+     teacher.distillation_loss, None),
+    ("lr_range_test", (whole, number, number, whole, number, number),
+     lambda size, low, high, n, smooth, stop: diagnostics.lr_range_test(
+         model := lenet(), optimizer(model), IMAGES, SCALE, generator(), batch_size=size,
+         lowest=low, highest=high, num_updates=min(n, 12), smoothing=smooth, stop_at=stop), None),
+    ("gradient_noise_scale", (whole, whole, st.integers(-1, 3)),
+     lambda small, big, n: diagnostics.gradient_noise_scale(
+         lenet(), IMAGES, SCALE, generator(), small_batch=small, small_in_big=big, repetitions=n),
+     None),
+    ("evaluate", (st.none() | whole,),
+     lambda size: evaluation.evaluate(lenet(), IMAGES, SCALE, size), finite),
+    ("accumulate_gradient", (labelled, st.none() | whole),
+     lambda batch, n: gradients.accumulate_gradient(lenet(), IMAGES, batch, SCALE, n), finite),
+    ("minibatches", (whole, whole),
+     lambda n, size: torch.cat([*training.minibatches(n, size, generator())]),
+     lambda found: sorted(found.tolist()) == list(range(len(found))) or pytest.fail(str(found))),
+    ("square", (st.integers(1, 9), st.integers(1, 9), whole),
+     lambda w, h, size: image_folders.square(Image.new("L", (w, h)), size), None),
+    ("FlipAndCrop", (whole, seeds),
+     lambda padding, s: inputs.FlipAndCrop(padding)(IMAGES, generator(s)),
+     lambda found: found.images.shape == IMAGES.images.shape or pytest.fail("shape")),
+    ("ResizedScale", (numbers, numbers, whole),
+     lambda mean, std, size: inputs.ResizedScale(tuple(mean), tuple(std), min(size, 64))(
+         IMAGES.images[:2]), finite),
+    ("check_whole_number", (st.just("n"), number | whole), checks.check_whole_number, None),
+    ("known_and_rest", (labelled, whole, seeds),
+     lambda labels, n, s: problem4.known_and_rest(labels, n, generator(s)), None),
+    ("batch_size_runs", (number,),
+     lambda lr: problem1.batch_size_runs(lr, profiles.problem1("smoke")), None),
+    ("gamma_trap", (number,),
+     lambda gamma: problem1.gamma_trap(
+         runs.Run("lenet5", schedules.Cyclical(0.1, 0.5), 1), 1000, gamma),
+     lambda found: [sound_rates(rates) for rates in found.values()]),
+]  # fmt: skip
+
+
+def refused_by_this_package(error):
+    """Tell whether an error is a ``raise`` statement of hw3utils, with some words."""
+    last = error.__traceback__
+    while last.tb_next:
+        last = last.tb_next
+    instructions = {i.offset: i.opname for i in dis.get_instructions(last.tb_frame.f_code)}
+    return (
+        isinstance(error, (ValueError, TypeError))
+        and last.tb_frame.f_code.co_filename.startswith(PACKAGE)
+        and instructions[last.tb_lasti] == "RAISE_VARARGS"
+        and len(str(error)) > 10
+    )
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call[0])
+def test_an_odd_value_gives_a_right_answer_or_is_refused_in_words(call):
+    _, strategies, function, sound = call
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=EXAMPLES == 60,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.tuples(*strategies))
+    def holds(arguments):
+        try:
+            answer = function(*arguments)
+        except Exception as error:
+            if not refused_by_this_package(error):
+                raise
+            return
+        if sound:
+            sound(answer)
+
+    holds()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.text(), json_values, max_size=3))
+def test_whatever_results_hold_the_json_is_valid(tmp_path, found):
+    import json
+
+    def strict(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    path = results.save_json(found, tmp_path / "r.json")
+    read = json.loads(path.read_text(encoding="utf-8"), parse_constant=strict)
+    assert set(read) == set(found)
+
+
+@given(st.lists(st.text("ab|<*_`\\\n[]", max_size=5), min_size=1, max_size=3))
+def test_a_table_has_as_many_cells_as_the_frame_whatever_they_hold(cells):
+    frame = pd.DataFrame([cells], columns=[f"c{index}" for index in range(len(cells))])
+    head, rule, row = tables.markdown(frame).split("\n")
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, row)} == {len(cells) + 1}
+
+
+def test_numpy_numbers_are_plain_numbers_in_results(tmp_path):
+    path = results.save_json({"a": np.float64("nan"), "b": np.arange(2)}, tmp_path / "r.json")
+    assert path.read_text(encoding="utf-8").split() == ["{", '"a":', "null,", '"b":', "[", "0,",
+                                                        "1", "]", "}"]  # fmt: skip
