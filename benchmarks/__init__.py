@@ -1,1 +1,1 @@
-"""Scripts that print ratios against the textbook way, both measured in one run."""
+"""How fast, against the plain ways of doing the same: ``python -m benchmarks``."""

@@ -92,8 +92,7 @@ def main() -> int:
         began = time.monotonic()
         while done < asked.kills:
             process = start(data, killed, asked.profile)
-            # Longer and longer, so that the kills are spread over the whole run.
-            limit = moments.uniform(0, 2 * duration * (done + 1) / asked.kills)
+            limit = moments.uniform(0, duration)
             try:
                 if process.wait(limit) == 0:
                     print(f"done after {done} kills", flush=True)

@@ -188,7 +188,7 @@ def for_readers(notebook: NotebookNode) -> NotebookNode:
 
 
 def refresh_texts(*, check_only: bool = False) -> bool:
-    """Bring the computed numbers in ``README.md`` and ``answers/*.md`` up to date, with cog.
+    """Bring the computed numbers in the READMEs and ``answers/*.md`` up to date, with cog.
 
     Returns
     -------
@@ -198,11 +198,15 @@ def refresh_texts(*, check_only: bool = False) -> bool:
     from cogapp import Cog
 
     root = paths.project_root()
-    texts = [root / "README.md", *sorted((root / "answers").glob("*.md"))]
+    texts = [
+        root / "README.md",
+        root / "benchmarks" / "README.md",
+        *sorted((root / "answers").glob("*.md")),
+    ]
     texts = [str(text) for text in texts if text.is_file()]
     if not texts:
         return True
-    command = ["cog", "--check" if check_only else "-r", "-n", "UTF-8", *texts]
+    command = ["cog", "--check" if check_only else "-r", "-n", "UTF-8", "-I", str(root), *texts]
     with contextlib.redirect_stdout(io.StringIO()):
         return Cog().main(command) == 0
 

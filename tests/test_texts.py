@@ -9,7 +9,8 @@ from hw3utils import execute, paths
 
 ROOT = paths.project_root()
 TEXTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / folder / "README.md" for folder in ("benchmarks", "data", "tests")),
     *sorted((ROOT / "answers").glob("*.md")),
 ]
 
@@ -31,3 +32,11 @@ def test_a_text_names_only_commands_and_files_that_exist(name):
         assert (ROOT / path).exists(), path
     for module in re.findall(r"python -m (benchmarks\.\w+)", text):
         assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file(), module
+
+
+def test_the_tables_of_faults_and_of_equality_name_tests_that_exist():
+    there = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+    named = re.findall(r"`(test_\w+)`", (ROOT / "tests" / "README.md").read_text(encoding="utf-8"))
+    assert len(named) > 20
+    for name in named:
+        assert f"def {name}(" in there or (ROOT / "tests" / f"{name}.py").is_file(), name

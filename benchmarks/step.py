@@ -1,0 +1,59 @@
+"""Where the milliseconds of one training step of LeNet-5 go: ``python -m benchmarks.step``."""
+
+import time
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.measurements import fashion_mnist
+from hw3utils import models, problem1, training
+from hw3utils.runs import Run
+from hw3utils.schedules import Constant
+
+PARTS = {
+    "convolutions, backward": ("convolution_backward",),
+    "convolutions, forward": ("mkldnn_convolution", "_convolution"),
+    "max pooling, forward and backward": ("max_pool2d",),
+    "ReLU, forward and backward": ("threshold", "clamp_min", "relu"),
+    "linear layers, forward and backward": ("addmm", "aten::mm", "aten::sum"),
+    "optimiser and schedule": ("Optimizer", "sgd"),
+    "choosing and scaling images": ("aten::index", "aten::copy_", "aten::sub_", "aten::div_"),
+    "loss": ("softmax", "nll_loss", "argmax", "aten::eq"),
+}
+
+
+def parts(steps: int = 200) -> dict[str, float]:
+    """Return the milliseconds of each part of a step on 64 images, one thread, and of all of it.
+
+    The rest is what torch spends between its kernels, and Python.
+    """
+    torch.set_num_threads(1)
+    train = fashion_mnist().train
+    model = models.build("lenet5", 10, 0).train()
+    optimizer = training.sgd(model, Run("lenet5", Constant(0.01), epochs=1))
+    batches = list(training.minibatches(len(train), 64, torch.Generator().manual_seed(0)))
+
+    def work(chosen: list[torch.Tensor]) -> float:
+        began = time.perf_counter()
+        for batch in chosen:
+            optimizer.zero_grad(set_to_none=True)
+            training.accumulate_gradient(model, train, batch, problem1.SCALE)
+            optimizer.step()
+        return 1e3 * (time.perf_counter() - began) / len(chosen)
+
+    work(batches[:50])
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        work(batches[50 : 50 + steps])
+    whole = work(batches[50 + steps : 50 + 2 * steps])
+    found = dict.fromkeys(PARTS, 0.0)
+    for event in recorded.key_averages():
+        for part, names in PARTS.items():
+            if any(name in event.key for name in names):
+                found[part] += event.self_cpu_time_total / 1e3 / steps
+                break
+    return found | {"the rest": whole - sum(found.values()), "all": whole}
+
+
+if __name__ == "__main__":
+    for part, milliseconds in parts().items():
+        print(f"{milliseconds:6.2f} ms  {part}")

@@ -1,0 +1,66 @@
+"""What is equal bit for bit and what is only close; the table of all of it is in README.md here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from hw3utils import models, plots, sweeps, training
+from hw3utils.plots import learning_rates as figures
+from hw3utils.runs import Run
+from hw3utils.schedules import Constant, LinearDecay
+
+RUN = Run("lenet5", LinearDecay(0.05), epochs=2, batch_size=32, seed=3)
+PROGRAM = f"""
+import sys, torch
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from conftest import make_images
+from hw3utils import models, training
+from hw3utils.data import Scale
+from test_determinism import RUN
+torch.set_num_threads(1)
+result = training.fit(models.build("lenet5", 10, 3), RUN, make_images(384, seed=1),
+                      make_images(100, seed=2), Scale((0.5,), (0.5,)))
+torch.save(result.state, sys.argv[1])
+"""
+
+
+def states(train, validation, scale, threads):
+    torch.set_num_threads(threads)
+    model = models.build("lenet5", 10, RUN.seed)
+    try:
+        return training.fit(model, RUN, train, validation, scale).state
+    finally:
+        torch.set_num_threads(1)
+
+
+def distance(first, second):
+    return max((first[name] - second[name]).abs().max().item() for name in first)
+
+
+def test_another_process_with_other_hashes_gives_the_same_bits(train, validation, scale, tmp_path):
+    here = states(train, validation, scale, threads=1)
+    for seed in ("1", "2"):
+        place = tmp_path / seed
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", PROGRAM, place], env=environment, check=True)
+        assert distance(here, torch.load(place, weights_only=True)) == 0
+
+
+def test_more_threads_are_close(train, validation, scale):
+    one = states(train, validation, scale, threads=1)
+    assert distance(one, states(train, validation, scale, threads=1)) == 0
+    assert distance(one, states(train, validation, scale, threads=2)) < 1e-3
+
+
+def test_a_figure_has_the_same_bytes_each_time(train, validation, scale, tmp_path):
+    runs = [Run("lenet5", Constant(lr), 1, 32) for lr in (0.01, 0.1)]
+    found = sweeps.fit_all(runs, train, validation, scale, n_jobs=1, cache_dir=tmp_path / "c")
+    drawn = []
+    for folder in ("a", "b"):
+        plots.use_style()
+        figure = figures.validation_by_arm({"x": found[:1], "y": found[1:]}, "Title")
+        drawn.append(plots.save_figure(figure, "f", tmp_path / folder).read_bytes())
+    assert drawn[0] == drawn[1]
