@@ -1,6 +1,6 @@
 """Kill a run of everything again and again, start it again each time, and compare how it ends.
 
-    python -m benchmarks.kills [--kills 20] [--profile smoke] [--seed 0]
+    python -m benchmarks.kills [--kills 20] [--profile smoke] [--seed 0] [--save]
 
 Each kill is SIGKILL to the command and all that it started, at a random moment. Results, figures
 and what notebooks print must then be as in a run that nobody disturbed. Both begin without a cache.
@@ -19,13 +19,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
-from hw3utils import execute, paths
+from hw3utils import execute, paths, results
 
+KEPT = Path(__file__).with_name("kills.json")
 DATASETS = ("FashionMNIST", "cifar-10-batches-bin", "weights", "torchvision")
-DIFFERS = {"seconds", "environment", "estimate"}  # keys of the results that hold times
+DIFFERS = {"seconds", "environment", "estimate", "speed_up"}  # keys of what a clock decided
 TIMES = re.compile(r"[\d.]+ (s|min|seconds|minutes)\b|[\d.]+ times|about \d+ minutes")
 
 
@@ -48,18 +50,24 @@ def with_datasets(folder: Path) -> Path:
     return folder
 
 
-def without_times(value: object) -> object:
-    """Return results without what a clock decided."""
+def leaves(value: object, name: str) -> dict[str, str]:
+    """Return every number and word of a result under its path, without what a clock decided."""
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in DIFFERS}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
+        items = [(key, item) for key, item in value.items() if key not in DIFFERS]
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    else:
+        return {name: json.dumps(value)}
+    return {
+        path: leaf for key, item in items for path, leaf in leaves(item, f"{name}/{key}").items()
+    }
 
 
 def ending(output: Path) -> dict[str, str]:
-    """Return a digest of each of a run's results, figures and notebooks' printed words."""
+    """Return a digest of each number of a run's results, each figure, each notebook's words."""
     found = {}
     for path in sorted((output / "answers" / "results").glob("*.json")):
-        found[path.name] = json.dumps(without_times(json.loads(path.read_text(encoding="utf-8"))))
+        found |= leaves(json.loads(path.read_text(encoding="utf-8")), path.name)
     for path in sorted((output / "figures").glob("*.png")):
         found[path.name] = path.read_bytes().hex()
     for problem in execute.PROBLEMS:
@@ -70,12 +78,33 @@ def ending(output: Path) -> dict[str, str]:
     return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in found.items()}
 
 
+def told(found: dict[str, Any]) -> str:
+    """Return in Markdown how a comparison ended."""
+    rows = [
+        "| kill | seconds after the start | results in the cache |",
+        "|---:|---:|---:|",
+        *(
+            f"| {i} | {kill['after']:.0f} | {kill['kept']} |"
+            for i, kill in enumerate(found["kills"], 1)
+        ),
+    ]
+    names = ", ".join(f"`{name}`" for name in found["different"]) or "none"
+    litter = ", ".join(f"`{name}`" for name in found["litter"]) or "none"
+    return (
+        f"Profile `{found['profile']}`; undisturbed {found['undisturbed']:.0f} s, with "
+        f"{len(found['kills'])} kills and {len(found['done_after'])} runs that ended in between "
+        f"{found['all']:.0f} s. Of {found['compared']} numbers, figures and notebooks "
+        f"different: {names}. Temporary files left: {litter}.\n\n" + "\n".join(rows)
+    )
+
+
 def main() -> int:
     """Run undisturbed, run with kills, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--profile", default="smoke")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save", action="store_true", help="keep what is found: kills.json")
     asked = parser.parse_args()
     moments = random.Random(asked.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -88,32 +117,44 @@ def main() -> int:
         duration = time.monotonic() - began
         print(f"undisturbed: {duration:.0f} s", flush=True)
         data = with_datasets(Path(folder) / "data-killed")
-        done = 0
+        kills: list[dict[str, float]] = []
+        done_after: list[int] = []
         began = time.monotonic()
-        while done < asked.kills:
+        while len(kills) < asked.kills:
             process = start(data, killed, asked.profile)
             limit = moments.uniform(0, duration)
             try:
                 if process.wait(limit) == 0:
-                    print(f"done after {done} kills", flush=True)
+                    done_after.append(len(kills))
+                    print(f"done after {len(kills)} kills", flush=True)
                     shutil.rmtree(data / "cache")  # once more from nothing
                     continue
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            done += 1
             kept = len(list((data / "cache").glob("*.pt")))
-            print(f"kill {done} after {limit:.0f} s, {kept} results kept", flush=True)
+            kills.append({"after": limit, "kept": kept})
+            print(f"kill {len(kills)} after {limit:.0f} s, {kept} results kept", flush=True)
         if start(data, killed, asked.profile).wait():
             print((killed.parent / "killed.log").read_text()[-2000:])
             return 1
-        print(f"{done} kills, all in all {time.monotonic() - began:.0f} s")
         before, after = ending(quiet), ending(killed)
-        different = sorted(name for name in before if before[name] != after.get(name))
-        print(f"{len(before)} results, figures and notebooks; different: {different or 'none'}")
-        litter = [path.name for path in Path(folder).rglob("*.part")]
-        print(f"temporary files left: {litter or 'none'}")
-        return 1 if different else 0
+        found = {
+            "profile": asked.profile,
+            "undisturbed": duration,
+            "all": time.monotonic() - began,
+            "kills": kills,
+            "done_after": done_after,
+            "compared": len(before),
+            "different": sorted(
+                name for name in before | after if before.get(name) != after.get(name)
+            ),
+            "litter": [path.name for path in Path(folder).rglob("*.part")],
+        }
+    print(told(found))
+    if asked.save:
+        results.save_json(found, KEPT)
+    return 1 if found["different"] or found["litter"] else 0
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ from hw3utils import (
     architectures,
     backbones,
     data,
-    evaluation,
     heads,
     models,
     network_costs,
@@ -93,7 +92,7 @@ def our_epoch(train: ImageSet, threads: int) -> float:
 def training_loop() -> Iterator[Turn]:
     """One epoch of LeNet-5 on 48,000 images, all cores each."""
     train = fashion_mnist().train
-    batches = textbook.loader(len(train))
+    batches = textbook.loader(range(len(train)))
     flops = len(train) * step_flops(models.LeNet5(), (1, 28, 28))
     while True:
         torch.set_num_threads(CORES)
@@ -116,13 +115,15 @@ def _sweep_seconds(parts: data.Splits, workers: int) -> float:
 def ten_rates() -> Iterator[Turn]:
     """Ten learning rates, one epoch each, in processes; the textbook loop does them one by one."""
     parts = fashion_mnist()
-    batches = textbook.loader(len(parts.train))
+    images = len(parts.train)
+    batches = textbook.loader(range(images))
+    validation = textbook.loader(range(images, images + len(parts.validation)), shuffle=False)
     flops = 10 * len(parts.train) * step_flops(models.LeNet5(), (1, 28, 28))
     while True:
         torch.set_num_threads(CORES)
         model = models.LeNet5()
         plain = textbook.epoch_seconds(model, batches)
-        plain += seconds(lambda m=model: evaluation.evaluate(m, parts.validation, problem1.SCALE))
+        plain += textbook.validation_seconds(model, validation)
         yield Turn(10 * plain, _sweep_seconds(parts, CORES), flops)
 
 
