@@ -46,10 +46,14 @@ def _row(row: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
         limit = f"{row['gbytes'] / found['bandwidth']:.0%} of the bandwidth"
     return {
         "what": f"**{row['name']}.** {row['what']}",
-        "plain (s)": f"{statistics.median(row['plain']):.3g}",
-        "ours (s)": f"{statistics.median(row['ours']):.3g}",
+        "plain (s)": _short(statistics.median(row["plain"])),
+        "ours (s)": _short(statistics.median(row["ours"])),
         "times as fast": f"{statistics.median(ratios):.2f}",
         "range": f"{min(ratios):.2f}–{max(ratios):.2f}, n = {len(ratios)}",
         "nearest limit": limit,
         "peak memory": f"{row['peak_mib']:.0f} MiB",
     }
+
+
+def _short(seconds: float) -> str:
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"

@@ -1,7 +1,10 @@
 """Where the milliseconds of one training step of LeNet-5 go: ``python -m benchmarks.step``."""
 
+import itertools
 import time
+from collections.abc import Callable
 
+import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -22,36 +25,43 @@ PARTS = {
 }
 
 
-def parts(steps: int = 200) -> dict[str, float]:
+def parts(turns: int = 8, steps: int = 40) -> dict[str, float]:
     """Return the milliseconds of each part of a step on 64 images, one thread, and of all of it.
 
-    The rest is what torch spends between its kernels, and Python.
+    Profiled and plain steps take turns; each figure is the median of the turns. The rest is what
+    torch spends between its kernels, and Python.
     """
     torch.set_num_threads(1)
     train = fashion_mnist().train
     model = models.build("lenet5", 10, 0).train()
     optimizer = training.sgd(model, Run("lenet5", Constant(0.01), epochs=1))
-    batches = list(training.minibatches(len(train), 64, torch.Generator().manual_seed(0)))
+    batches = training.minibatches(len(train), 64, torch.Generator().manual_seed(0))
 
-    def work(chosen: list[torch.Tensor]) -> float:
+    def work() -> float:
         began = time.perf_counter()
-        for batch in chosen:
+        for batch in itertools.islice(batches, steps):
             optimizer.zero_grad(set_to_none=True)
             training.accumulate_gradient(model, train, batch, problem1.SCALE)
             optimizer.step()
-        return 1e3 * (time.perf_counter() - began) / len(chosen)
+        return 1e3 * (time.perf_counter() - began) / steps
 
-    work(batches[:50])
+    work()
+    found = pd.DataFrame([_profiled(work, steps) | {"all": work()} for _ in range(turns)]).median()
+    whole = found.pop("all")
+    return found.to_dict() | {"the rest": whole - found.sum(), "all": whole}
+
+
+def _profiled(work: Callable[[], object], steps: int) -> dict[str, float]:
+    """Return the milliseconds of each part in one of the steps that ``work`` does."""
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
-        work(batches[50 : 50 + steps])
-    whole = work(batches[50 + steps : 50 + 2 * steps])
+        work()
     found = dict.fromkeys(PARTS, 0.0)
     for event in recorded.key_averages():
         for part, names in PARTS.items():
             if any(name in event.key for name in names):
                 found[part] += event.self_cpu_time_total / 1e3 / steps
                 break
-    return found | {"the rest": whole - sum(found.values()), "all": whole}
+    return found
 
 
 if __name__ == "__main__":
