@@ -28,6 +28,8 @@ STAMP = ENVIRONMENT / "installed.sha256"
 OLDEST_PYTHON = (3, 10)
 NEEDED_BYTES = 8 * 2**30
 QUICK_TESTS = ["environment", "notebooks", "texts"]
+# A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures.
+ON_ALL_CORES = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 
 
 def main() -> int:
@@ -44,9 +46,8 @@ def main() -> int:
             fetched = subprocess.run([python, "-m", "hw3utils", "data"], env=environment, cwd=ROOT)
             if fetched.returncode:
                 return fetched.returncode
-            return subprocess.run(
-                [python, "-m", "pytest", *passed_on], env=environment, cwd=ROOT
-            ).returncode
+            command = [python, "-m", "pytest", *ON_ALL_CORES, *passed_on]
+            return subprocess.run(command, env=environment, cwd=ROOT).returncode
         if asked.command == "check":
             return check(python, environment)
         command = [python, "-m", "hw3utils", "run", *asked.only]
