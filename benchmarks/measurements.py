@@ -133,7 +133,8 @@ def more_workers() -> Iterator[Turn]:
     parts = fashion_mnist()
     flops = 10 * len(parts.train) * step_flops(models.LeNet5(), (1, 28, 28))
     while True:
-        yield Turn(_sweep_seconds(parts, 1, 1), _sweep_seconds(parts, CORES, 1), flops)
+        one = _sweep_seconds(parts, workers=1, epochs=1)
+        yield Turn(one, _sweep_seconds(parts, CORES, epochs=1), flops)
 
 
 def _resnet_inputs(n: int) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,8 @@ def parts(turns: int = 8, steps: int = 40) -> dict[str, float]:
     train = fashion_mnist().train
     model = models.build("lenet5", 10, 0).train()
     optimizer = training.sgd(model, Run("lenet5", Constant(0.01), epochs=1))
-    batches = training.minibatches(len(train), 64, torch.Generator().manual_seed(0))
+    order = torch.Generator().manual_seed(0)
+    batches = itertools.cycle(training.minibatches(len(train), 64, order))
 
     def work() -> float:
         began = time.perf_counter()
