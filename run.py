@@ -27,7 +27,7 @@ LOCK = ROOT / "requirements.lock"
 STAMP = ENVIRONMENT / "installed.sha256"
 OLDEST_PYTHON = (3, 10)
 NEEDED_BYTES = 8 * 2**30
-QUICK_TESTS = ["environment", "notebooks", "texts"]
+QUICK_TESTS = ["test_environment", "report/test_notebooks", "test_texts"]
 # A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures.
 ON_ALL_CORES = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 
@@ -72,7 +72,7 @@ def main() -> int:
 
 def check(python: str, environment: dict[str, str]) -> int:
     """Run the checks that train nothing; all of them, so that one pass shows every fault."""
-    quick = [f"tests/test_{name}.py" for name in QUICK_TESTS]
+    quick = [f"tests/{name}.py" for name in QUICK_TESTS]
     commands = [
         [python, "-m", "ruff", "check", "."],
         [python, "-m", "ruff", "format", "--check", "."],

@@ -15,7 +15,8 @@ from typing import Any
 
 from benchmarks import growth, report, step
 from benchmarks.measurements import MEASUREMENTS
-from hw3utils import execute, results
+from hw3utils import files
+from hw3utils.report import notebooks
 
 FOLDER = Path(__file__).parent
 
@@ -35,7 +36,7 @@ def main() -> int:
     if asked.save and asked.only:
         parser.error("--save keeps a whole table: not with --only")
 
-    found = {"environment": results.environment(), **_told("limits"), "rows": []}
+    found = {"environment": files.environment(), **_told("limits"), "rows": []}
     for name in asked.only or MEASUREMENTS:
         print(f"{name} …", file=sys.stderr, flush=True)
         found["rows"].append(_told("measurements", name, "--repetitions", str(asked.repetitions)))
@@ -45,9 +46,9 @@ def main() -> int:
         found["step"] = step.parts()
     print(report.table(found))
     if asked.save:
-        results.save_json(found, FOLDER / "results.json")
+        files.save_json(found, FOLDER / "results.json")
         growth.draw(found["growth"], FOLDER)
-        execute.refresh_texts()
+        notebooks.refresh_texts()
     return 0
 
 

@@ -8,8 +8,10 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import EngFormatter, LogLocator
 
 from benchmarks.measurements import CORES, _features, fashion_mnist, our_epoch, seconds
-from hw3utils import heads, plots, pseudo_labels
-from hw3utils.data import take
+from hw3utils import style
+from hw3utils.data.images import take
+from hw3utils.problem3 import last_layer
+from hw3utils.problem4.pseudo_labels import select_top_k
 
 PANELS = {
     "images": "training images (LeNet-5, one epoch)",
@@ -26,13 +28,13 @@ def measure(repetitions: int = 3) -> dict[str, list[list[float]]]:
     features, labels = _features(896)
 
     def last_layers(rates: int, classes: int) -> float:
-        run = heads.HeadRun(tuple(0.1 / (i + 1) for i in range(rates)), epochs=20)
+        run = last_layer.HeadRun(tuple(0.1 / (i + 1) for i in range(rates)), epochs=20)
         given = (features[None], labels, features[:64], labels[:64], classes)
-        return seconds(lambda: heads.fit_heads(run, *given))
+        return seconds(lambda: last_layer.fit_heads(run, *given))
 
     def selection(images: int) -> float:
         scores = torch.randn(images, 100, generator=torch.Generator().manual_seed(0)).softmax(1)
-        return seconds(lambda: pseudo_labels.select_top_k(scores, 100, 10))
+        return seconds(lambda: select_top_k(scores, 100, 10))
 
     curves = {
         "images": ([3_000, 6_000, 12_000, 24_000, 48_000],
@@ -49,7 +51,7 @@ def measure(repetitions: int = 3) -> dict[str, list[list[float]]]:
 
 def draw(found: dict[str, Sequence[Sequence[float]]], folder: Path) -> Path:
     """Draw one panel for each size, with the line of equal cost for each item from the largest."""
-    plots.use_style()
+    style.use_style()
     figure, axes = plt.subplots(2, 2, figsize=(8, 6), layout="constrained")
     for axis, (name, (sizes, cost)) in zip(axes.flat, found.items(), strict=True):
         axis.loglog(sizes, cost, "o-", label="measured")
@@ -61,4 +63,4 @@ def draw(found: dict[str, Sequence[Sequence[float]]], folder: Path) -> Path:
         axis.yaxis.set_major_formatter("{x:g}")
         axis.minorticks_off()
     axes[0, 0].legend()
-    return plots.save_figure(figure, "growth", folder)
+    return style.save_figure(figure, "growth", folder)

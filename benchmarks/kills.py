@@ -23,7 +23,8 @@ from typing import Any
 
 import nbformat
 
-from hw3utils import execute, paths, results
+from hw3utils import files, paths
+from hw3utils.report import notebooks
 
 KEPT = Path(__file__).with_name("kills.json")
 DATASETS = ("FashionMNIST", "cifar-10-batches-bin", "weights", "torchvision")
@@ -70,8 +71,8 @@ def ending(output: Path) -> dict[str, str]:
         found |= leaves(json.loads(path.read_text(encoding="utf-8")), path.name)
     for path in sorted((output / "figures").glob("*.png")):
         found[path.name] = path.read_bytes().hex()
-    for problem in execute.PROBLEMS:
-        notebook = execute.clean(nbformat.read(output / f"{problem}.ipynb", as_version=4))
+    for problem in notebooks.PROBLEMS:
+        notebook = notebooks.clean(nbformat.read(output / f"{problem}.ipynb", as_version=4))
         told = [cell_output.get("text", "") for cell in notebook.cells
                 for cell_output in cell.get("outputs", [])]  # fmt: skip
         found[f"{problem}.ipynb"] = TIMES.sub("TIME", "".join(told))
@@ -153,7 +154,7 @@ def main() -> int:
         }
     print(told(found))
     if asked.save:
-        results.save_json(found, KEPT)
+        files.save_json(found, KEPT)
     return 1 if found["different"] or found["litter"] else 0
 
 

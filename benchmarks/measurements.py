@@ -21,24 +21,17 @@ import torch
 from torch import Tensor
 
 from benchmarks import textbook
-from hw3utils import (
-    architectures,
-    backbones,
-    data,
-    heads,
-    models,
-    network_costs,
-    precision,
-    pretrained,
-    problem1,
-    profiles,
-    pseudo_labels,
-    sweeps,
-    training,
-)
-from hw3utils.data import ImageSet, Scale
-from hw3utils.runs import Run
-from hw3utils.schedules import Constant
+from hw3utils.data import datasets
+from hw3utils.data.images import ImageSet, Scale, Splits
+from hw3utils.problem1 import experiments
+from hw3utils.problem2.layers import layer_table, totals
+from hw3utils.problem3 import finetuning, last_layer, resnet
+from hw3utils.problem4.pseudo_labels import select_top_k
+from hw3utils.settings import Problem1
+from hw3utils.training import loop, networks, sweeps
+from hw3utils.training.batches import accumulate_gradient
+from hw3utils.training.runs import Run
+from hw3utils.training.schedules import Constant
 
 CORES = joblib.cpu_count()
 SIDE = 64  # pixels, in what concerns ResNet-50
@@ -63,27 +56,27 @@ def seconds(function: Callable[[], object]) -> float:
 
 def step_flops(network: torch.nn.Module, shape: tuple[int, ...]) -> float:
     """Return the floating point operations of one image's training step: 3 × 2 × multiply-adds."""
-    table = architectures.layer_table(network, shape)
-    return 6.0 * network_costs.totals(table)["multiply_accumulates"]
+    table = layer_table(network, shape)
+    return 6.0 * totals(table)["multiply_accumulates"]
 
 
-def fashion_mnist() -> data.Splits:
+def fashion_mnist() -> Splits:
     """Return FashionMNIST as Problem 1 splits it."""
-    return data.load_fashion_mnist(torch.Generator().manual_seed(0))
+    return datasets.load_fashion_mnist(torch.Generator().manual_seed(0))
 
 
 def our_epoch(train: ImageSet, threads: int) -> float:
     """Train LeNet-5 for one epoch with this project's step, and return the seconds it took."""
     torch.set_num_threads(threads)
     run = Run("lenet5", Constant(0.01), epochs=1)
-    model = models.build("lenet5", 10, 0)
-    optimizer, order = training.sgd(model, run), torch.Generator().manual_seed(0)
+    model = networks.build("lenet5", 10, 0)
+    optimizer, order = loop.sgd(model, run), torch.Generator().manual_seed(0)
     model.train()
 
     def epoch() -> None:
-        for batch in training.minibatches(len(train), 64, order):
+        for batch in loop.minibatches(len(train), 64, order):
             optimizer.zero_grad(set_to_none=True)
-            training.accumulate_gradient(model, train, batch, problem1.SCALE)
+            accumulate_gradient(model, train, batch, experiments.SCALE)
             optimizer.step()
 
     return seconds(epoch)
@@ -93,20 +86,20 @@ def training_loop() -> Iterator[Turn]:
     """One epoch of LeNet-5 on 48,000 images, all cores each."""
     train = fashion_mnist().train
     batches = textbook.loader(range(len(train)))
-    flops = len(train) * step_flops(models.LeNet5(), (1, 28, 28))
+    flops = len(train) * step_flops(networks.LeNet5(), (1, 28, 28))
     while True:
         torch.set_num_threads(CORES)
-        plain = textbook.epoch_seconds(models.LeNet5(), batches)
+        plain = textbook.epoch_seconds(networks.LeNet5(), batches)
         yield Turn(plain, our_epoch(train, CORES), flops)
 
 
-def _sweep_seconds(parts: data.Splits, workers: int, epochs: int) -> float:
-    settings = profiles.problem1("laptop", sweep_epochs=epochs)
-    runs = problem1.learning_rate_runs(settings)
+def _sweep_seconds(parts: Splits, workers: int, epochs: int) -> float:
+    settings = Problem1.for_profile("laptop", sweep_epochs=epochs)
+    runs = experiments.learning_rate_runs(settings)
     with tempfile.TemporaryDirectory() as folder:
         return seconds(
             lambda: sweeps.fit_all(
-                runs, parts.train, parts.validation, problem1.SCALE, n_jobs=workers,
+                runs, parts.train, parts.validation, experiments.SCALE, n_jobs=workers,
                 cache_dir=Path(folder),
             )
         )  # fmt: skip
@@ -118,11 +111,11 @@ def ten_rates() -> Iterator[Turn]:
     images = len(parts.train)
     batches = textbook.loader(range(images))
     validation = textbook.loader(range(images, images + len(parts.validation)), shuffle=False)
-    epochs = profiles.problem1("laptop").sweep_epochs
-    flops = 10 * epochs * len(parts.train) * step_flops(models.LeNet5(), (1, 28, 28))
+    epochs = Problem1.for_profile("laptop").sweep_epochs
+    flops = 10 * epochs * len(parts.train) * step_flops(networks.LeNet5(), (1, 28, 28))
     while True:
         torch.set_num_threads(CORES)
-        model = models.LeNet5()
+        model = networks.LeNet5()
         plain = textbook.epoch_seconds(model, batches)
         plain += textbook.validation_seconds(model, validation)
         yield Turn(10 * epochs * plain, _sweep_seconds(parts, CORES, epochs), flops)
@@ -131,7 +124,7 @@ def ten_rates() -> Iterator[Turn]:
 def more_workers() -> Iterator[Turn]:
     """Ten learning rates, one epoch each: with one worker, and with one for each core."""
     parts = fashion_mnist()
-    flops = 10 * len(parts.train) * step_flops(models.LeNet5(), (1, 28, 28))
+    flops = 10 * len(parts.train) * step_flops(networks.LeNet5(), (1, 28, 28))
     while True:
         one = _sweep_seconds(parts, workers=1, epochs=1)
         yield Turn(one, _sweep_seconds(parts, CORES, epochs=1), flops)
@@ -154,16 +147,16 @@ def cached_features() -> Iterator[Turn]:
     torch.set_num_threads(CORES)
     images, labels = _resnet_inputs(128)
     shown = ImageSet(images, labels, tuple("0123456789"))
-    network = backbones.freeze(pretrained.random_resnet50(10))
+    network = resnet.freeze(resnet.random_resnet50(10))
     scale = Scale((0.5,) * 3, (0.5,) * 3)
-    run = heads.HeadRun((1.0, 0.1, 0.01, 0.001), epochs=60)
+    run = last_layer.HeadRun((1.0, 0.1, 0.01, 0.001), epochs=60)
     flops = 2 * len(images) * step_flops(network, (3, SIDE, SIDE)) / 3
     while True:
         began = time.perf_counter()
-        features = backbones.logits_and_features(network, shown, scale)[1]
+        features = resnet.logits_and_features(network, shown, scale)[1]
         one_pass = time.perf_counter() - began
         stack = torch.stack([features, features])
-        stacked = seconds(lambda s=stack: heads.fit_heads(run, s, labels, s[0], labels, 10))
+        stacked = seconds(lambda s=stack: last_layer.fit_heads(run, s, labels, s[0], labels, 10))
         yield Turn(4 * 60 * one_pass, 2 * one_pass + stacked, flops)  # ours: both mirror images
 
 
@@ -171,7 +164,7 @@ def stacked_heads() -> Iterator[Turn]:
     """Twelve last layers (four rates, three seeds) on 896 images: as one stack, or one by one."""
     torch.set_num_threads(CORES)
     features, labels = _features(896)
-    run = heads.HeadRun((1.0, 0.1, 0.01, 0.001), seeds=(0, 1, 2), epochs=20)
+    run = last_layer.HeadRun((1.0, 0.1, 0.01, 0.001), seeds=(0, 1, 2), epochs=20)
     flops = 12 * 20 * len(features) * 4.0 * features.shape[1] * 10
     stack = features[None]
     while True:
@@ -182,7 +175,9 @@ def stacked_heads() -> Iterator[Turn]:
                 for _ in run.seeds
             ]
         )
-        ours = seconds(lambda: heads.fit_heads(run, stack, labels, features[:64], labels[:64], 10))
+        ours = seconds(
+            lambda: last_layer.fit_heads(run, stack, labels, features[:64], labels[:64], 10)
+        )
         yield Turn(plain, ours, flops)
 
 
@@ -202,8 +197,8 @@ def channels_last() -> Iterator[Turn]:
     torch.set_num_threads(CORES)
     pixels, labels = _resnet_inputs(32)
     images = pixels.float() / 255
-    last = pretrained.random_resnet50(10).train()
-    first = pretrained.random_resnet50(10).to(memory_format=torch.contiguous_format).train()
+    last = resnet.random_resnet50(10).train()
+    first = resnet.random_resnet50(10).to(memory_format=torch.contiguous_format).train()
     flops = len(images) * step_flops(last, (3, SIDE, SIDE))
     while True:
         plain = _finetuning_step(first, images.contiguous(), labels)
@@ -216,8 +211,8 @@ def bf16() -> Iterator[Turn]:
     torch.set_num_threads(CORES)
     pixels, labels = _resnet_inputs(32)
     images = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
-    plain = pretrained.random_resnet50(10).train()
-    fast = precision.under_autocast(pretrained.random_resnet50(10).train(), torch.bfloat16)
+    plain = resnet.random_resnet50(10).train()
+    fast = finetuning.under_autocast(resnet.random_resnet50(10).train(), torch.bfloat16)
     flops = len(images) * step_flops(plain, (3, SIDE, SIDE))
     while True:
         first = _finetuning_step(plain, images, labels)
@@ -231,7 +226,7 @@ def top_k() -> Iterator[Turn]:
     scores = (3 * torch.randn(100_000, 1_000, generator=generator) + prior).softmax(dim=1)
     while True:
         plain = seconds(lambda: textbook.select_top_k(scores.numpy(), 1_000, 10))
-        ours = seconds(lambda: pseudo_labels.select_top_k(scores, 1_000, 10))
+        ours = seconds(lambda: select_top_k(scores, 1_000, 10))
         yield Turn(plain, ours, bytes_moved=scores.numel() * 4)
 
 

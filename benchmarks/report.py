@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hw3utils.tables import machine, markdown
+from hw3utils.text import machine, markdown
 
 RESULTS = Path(__file__).with_name("results.json")
 

@@ -9,9 +9,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.measurements import fashion_mnist
-from hw3utils import models, problem1, training
-from hw3utils.runs import Run
-from hw3utils.schedules import Constant
+from hw3utils.problem1 import experiments
+from hw3utils.training import loop, networks
+from hw3utils.training.batches import accumulate_gradient
+from hw3utils.training.runs import Run
+from hw3utils.training.schedules import Constant
 
 PARTS = {
     "convolutions, backward": ("convolution_backward",),
@@ -33,16 +35,16 @@ def parts(turns: int = 8, steps: int = 40) -> dict[str, float]:
     """
     torch.set_num_threads(1)
     train = fashion_mnist().train
-    model = models.build("lenet5", 10, 0).train()
-    optimizer = training.sgd(model, Run("lenet5", Constant(0.01), epochs=1))
+    model = networks.build("lenet5", 10, 0).train()
+    optimizer = loop.sgd(model, Run("lenet5", Constant(0.01), epochs=1))
     order = torch.Generator().manual_seed(0)
-    batches = itertools.cycle(training.minibatches(len(train), 64, order))
+    batches = itertools.cycle(loop.minibatches(len(train), 64, order))
 
     def work() -> float:
         began = time.perf_counter()
         for batch in itertools.islice(batches, steps):
             optimizer.zero_grad(set_to_none=True)
-            training.accumulate_gradient(model, train, batch, problem1.SCALE)
+            accumulate_gradient(model, train, batch, experiments.SCALE)
             optimizer.step()
         return 1e3 * (time.perf_counter() - began) / steps
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 _WHAT_BRINGS_IT = "it comes with: pip install 'hw3utils[run]', in a checkout -e '.[run]'"
-
 try:
-    from hw3utils import cluster, execute, paths, pretrained, problem3, profiles, report, sources
+    from hw3utils import paths, settings
+    from hw3utils.data import artefacts, downloads
+    from hw3utils.problem3 import experiments, resnet
+    from hw3utils.report import notebooks, page
+    from hw3utils.settings import Problem3
+    from hw3utils.training import workers
 except ModuleNotFoundError as missing:
     sys.exit(f"hw3utils: {missing.name} is not installed; {_WHAT_BRINGS_IT}")
-
-__all__ = ["main"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hw3utils: {error.name} is not installed; {_WHAT_BRINGS_IT}", file=sys.stderr)
         return 1
     except (
-        sources.SourcesExhaustedError, pretrained.WeightsError, execute.NotebookFailed,
-        cluster.ClusterError, OSError,
+        downloads.SourcesExhaustedError, resnet.WeightsError, notebooks.NotebookFailed,
+        workers.WorkerError, OSError,
     ) as error:  # fmt: skip
         print(f"hw3utils: {error}", file=sys.stderr)
         return 1
@@ -48,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="execute the notebooks and export them as HTML")
     run.add_argument("problems", nargs="*", metavar="problem", help="default: all")
-    run.add_argument("--profile", help=f"{' | '.join(profiles.PROFILES)} (default: laptop)")
+    run.add_argument("--profile", help=f"{' | '.join(settings.PROFILES)} (default: laptop)")
     run.add_argument("--output", type=Path, help="default: output/<profile> in the project")
     run.add_argument(
         "-p",
@@ -82,25 +84,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    problems = execute.find_problems(asked.problems)
-    profile = profiles.profile_name(asked.profile)
+    problems = notebooks.find_problems(asked.problems)
+    profile = settings.profile_name(asked.profile)
     parameters = dict(_parameter(text) for text in asked.parameters)
     if "profile" in parameters:
         raise ValueError("choose the profile with --profile, not with -p")
     for problem in problems:
-        execute.check_parameters(problem, parameters)
+        notebooks.check_parameters(problem, parameters)
     if asked.cluster:
         os.environ["HW3_CLUSTER"] = asked.cluster  # the notebooks' kernels see it, too
-    if workers := cluster.check():
-        print(f"cluster: {cluster.address()}, {workers} workers")
+    if found := workers.check_cluster():
+        print(f"cluster: {workers.address()}, {found} workers")
     changed = "-changed" if parameters else ""
     output = asked.output or paths.output_dir(profile + changed)
     output = output.expanduser().resolve()
     _fetch_fashion_mnist()
     made = []
     for problem in problems:
-        executed = execute.run_notebook(problem, output, {"profile": profile, **parameters})
-        made += [executed, execute.write_html(executed)]
+        executed = notebooks.run_notebook(problem, output, {"profile": profile, **parameters})
+        made += [executed, notebooks.write_html(executed)]
     made += _write_report(output)
     print(f"\nDone ({profile} profile). In {output}:")
     for path in [*made, output / "figures", output / "answers" / "results"]:
@@ -110,7 +112,7 @@ def _run(asked: argparse.Namespace) -> int:
 
 def _data(asked: argparse.Namespace) -> int:
     _fetch_fashion_mnist()
-    setup = problem3.load(profiles.problem3())
+    setup = experiments.load(Problem3.for_profile())
     for name in setup.target.not_found:
         print(f"{name}: could not be had, {setup.target.name} stands in for it")
     print(f"{setup.target.name}: {sum(map(len, setup.parts)):,} images of Problem 3, verified")
@@ -119,8 +121,8 @@ def _data(asked: argparse.Namespace) -> int:
 
 
 def _fetch_fashion_mnist() -> None:
-    folder = sources.fetch(sources.FASHION_MNIST)
-    print(f"{sources.FASHION_MNIST.name}: verified, in {folder}")
+    folder = downloads.fetch(artefacts.FASHION_MNIST)
+    print(f"{artefacts.FASHION_MNIST.name}: verified, in {folder}")
 
 
 def _report(asked: argparse.Namespace) -> int:
@@ -131,16 +133,16 @@ def _report(asked: argparse.Namespace) -> int:
 
 
 def _write_report(output: Path) -> list[Path]:
-    page = report.write_html(output)
-    if browser := report.find_browser():
-        return [page, report.print_pdf(page, browser)]
+    written = page.write_html(output)
+    if browser := page.find_browser():
+        return [written, page.print_pdf(written, browser)]
     print("report.pdf was not made: it needs Chromium, Chrome or Edge. report.html is complete.")
-    return [page]
+    return [written]
 
 
 def _publish(asked: argparse.Namespace) -> int:
     output = (asked.output or paths.output_dir("laptop")).expanduser().resolve()
-    for path in execute.publish(execute.find_problems(asked.problems), output):
+    for path in notebooks.publish(notebooks.find_problems(asked.problems), output):
         print(f"written: {path.relative_to(paths.project_root())}")
     return 0
 

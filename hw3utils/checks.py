@@ -3,8 +3,6 @@
 from numbers import Integral
 from typing import Any
 
-__all__ = ["check_whole_number"]
-
 
 def check_whole_number(name: str, value: Any, at_least: int = 1) -> None:
     """Raise a ValueError naming ``name`` unless ``value`` is an integer of at least ``at_least``.

@@ -6,8 +6,6 @@ For locating folders only: nothing here reads or creates what the folders hold.
 import os
 from pathlib import Path
 
-__all__ = ["cache_dir", "data_dir", "notebooks_dir", "output_dir", "project_root"]
-
 
 def project_root() -> Path:
     """Return the project's top folder.

@@ -1,11 +1,21 @@
 """What several test files need: small made-up image sets, and a cache of their own."""
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
-from hw3utils.data import ImageSet, Scale
+from hw3utils.data.images import ImageSet, Scale
 
 torch.set_num_threads(1)
+
+# Programs that a test starts import what the tests import.
+_HERE = Path(__file__).parent
+_FOLDERS = [str(_HERE), *(str(folder) for folder in sorted(_HERE.iterdir()) if folder.is_dir())]
+os.environ["PYTHONPATH"] = os.pathsep.join([*_FOLDERS, os.environ.get("PYTHONPATH", "")])
+sys.path += _FOLDERS
 
 
 def make_images(n: int, num_classes: int = 10, seed: int = 0, shape=(1, 28, 28)) -> ImageSet:

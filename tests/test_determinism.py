@@ -3,25 +3,24 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import torch
 
-from hw3utils import models, plots, sweeps, training
-from hw3utils.plots import learning_rates as figures
-from hw3utils.runs import Run
-from hw3utils.schedules import Constant, LinearDecay
+from hw3utils import style
+from hw3utils.problem1 import figures
+from hw3utils.training import loop, networks, sweeps
+from hw3utils.training.runs import Run
+from hw3utils.training.schedules import Constant, LinearDecay
 
 RUN = Run("lenet5", LinearDecay(0.05), epochs=2, batch_size=32, seed=3)
 PROGRAM = f"""
 import sys, torch
-sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import make_images
-from hw3utils import models, training
-from hw3utils.data import Scale
+from hw3utils.data.images import Scale
+from hw3utils.training import loop, networks
 from test_determinism import RUN
 torch.set_num_threads(1)
-result = training.fit(models.build("lenet5", 10, 3), RUN, make_images(384, seed=1),
+result = loop.fit(networks.build("lenet5", 10, 3), RUN, make_images(384, seed=1),
                       make_images(100, seed=2), Scale((0.5,), (0.5,)))
 torch.save(result.state, sys.argv[1])
 """
@@ -29,9 +28,9 @@ torch.save(result.state, sys.argv[1])
 
 def states(train, validation, scale, threads):
     torch.set_num_threads(threads)
-    model = models.build("lenet5", 10, RUN.seed)
+    model = networks.build("lenet5", 10, RUN.seed)
     try:
-        return training.fit(model, RUN, train, validation, scale).state
+        return loop.fit(model, RUN, train, validation, scale).state
     finally:
         torch.set_num_threads(1)
 
@@ -60,7 +59,7 @@ def test_a_figure_has_the_same_bytes_each_time(train, validation, scale, tmp_pat
     found = sweeps.fit_all(runs, train, validation, scale, n_jobs=1, cache_dir=tmp_path / "c")
     drawn = []
     for folder in ("a", "b"):
-        plots.use_style()
+        style.use_style()
         figure = figures.validation_by_arm({"x": found[:1], "y": found[1:]}, "Title")
-        drawn.append(plots.save_figure(figure, "f", tmp_path / folder).read_bytes())
+        drawn.append(style.save_figure(figure, "f", tmp_path / folder).read_bytes())
     assert drawn[0] == drawn[1]

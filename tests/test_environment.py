@@ -2,8 +2,10 @@
 
 import ast
 import re
+import subprocess
 import sys
 
+from importlinter.cli import lint_imports
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
@@ -22,6 +24,7 @@ IMPORT_NAMES = {
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "PIL": "pillow",
+    "importlinter": "import-linter",
     "pypandoc": "pypandoc-binary",
 }
 COME_WITH_ANOTHER = {"distributed", "jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
@@ -96,7 +99,7 @@ def imported(files):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(node.module.partition(".")[0])
-    own = {"hw3utils", "benchmarks"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    own = {"hw3utils", "benchmarks"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
     outside = found - set(sys.stdlib_module_names) - own - {"tomli", "tomllib", "cog"}
     return {IMPORT_NAMES.get(name, name) for name in outside} - COME_WITH_ANOTHER
 
@@ -109,45 +112,19 @@ def test_every_import_is_declared():
 
 def test_what_a_notebook_imports_needs_no_extra():
     """On Colab only the base is installed; what runs and converts notebooks is for the doors."""
-    doors = FLOORS[-1]
-    files = [path for path in (ROOT / "hw3utils").rglob("*.py") if path.stem not in doors]
+    doors = {"report", "__main__.py"}
+    inside = ROOT / "hw3utils"
+    files = [
+        path for path in inside.rglob("*.py") if path.relative_to(inside).parts[0] not in doors
+    ]
     assert imported(files) <= set(requirements(project()["dependencies"]))
 
 
-FLOORS = [
-    {"checks", "cluster", "paths", "profiles", "storage", "sources", "sources_transfer", "results"},
-    {"data", "models", "schedules", "runs", "architectures", "network_costs", "paper_networks",
-     "receptive_field", "boxes", "anchors", "detection", "weak_supervision", "pseudo_labels",
-     "teacher", "keras_weights", "pretrained", "datasets", "image_folders", "torchvision_sets",
-     "inputs", "precision"},
-    {"checkpoints", "evaluation", "gradients", "training", "diagnostics", "linear_classifier"},
-    {"sweeps", "backbones", "features", "heads", "transfer", "pretraining", "problem1",
-     "problem2", "problem3", "problem3_tables", "problem4", "problem4_answers",
-     "problem4_students", "problem4_tables", "rpn_example"},
-    {"plots", "report_answers", "tables", "tables_problem2"},
-    {"execute", "report", "__main__"},
-]  # fmt: skip
-FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+def test_imports_point_down_and_problems_do_not_know_each_other():
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
-def test_imports_never_point_up_the_floors():
-    for path in (ROOT / "hw3utils").rglob("*.py"):
-        name = path.relative_to(ROOT / "hw3utils").parts[0].removesuffix(".py")
-        if name == "__init__":
-            continue
-        assert name in FLOOR_OF, f"give {name} a floor, in FLOORS"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hw3utils"):
-                parts = node.module.split(".")
-                used = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-                for other in used:
-                    assert FLOOR_OF[other] <= FLOOR_OF[name], f"{name} imports {other}"
-
-
-def test_the_ground_floor_does_not_load_torch():
-    for name in ("paths", "profiles", "storage", "sources"):
-        tree = ast.parse((ROOT / "hw3utils" / f"{name}.py").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
-                names = [getattr(node, "module", None) or node.names[0].name]
-                assert not any(n.startswith("torch") for n in names), name
+def test_the_hall_does_not_load_torch():
+    program = "import sys; from hw3utils import {}; sys.exit('torch' in sys.modules)"
+    names = "checks, files, paths, settings, style, text"
+    assert subprocess.run([sys.executable, "-c", program.format(names)]).returncode == 0

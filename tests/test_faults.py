@@ -21,7 +21,9 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 from torchvision.datasets import FashionMNIST
 
-from hw3utils import paths, sources, sweeps
+from hw3utils import paths
+from hw3utils.data import artefacts, downloads
+from hw3utils.training import sweeps
 from test_sweeps import six_runs
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX limits and signals")
@@ -176,7 +178,7 @@ def bad_server(monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-    monkeypatch.setattr(sources, "STALL_SECONDS", 1)
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 1)
     yield server
     released.set()
     server.shutdown()
@@ -186,20 +188,20 @@ def bad_server(monkeypatch):
 @pytest.mark.parametrize("way", ["stalls", "answers with a web page", "sends half"])
 def test_a_bad_download_is_given_up_and_the_next_source_is_asked(bad_server, tmp_path, way):
     bad_server.way = way
-    real = paths.data_dir() / sources.FASHION_MNIST.folder
+    real = paths.data_dir() / artefacts.FASHION_MNIST.folder
 
     def copied(folder):
-        for name in sources.FASHION_MNIST.files:
+        for name in artefacts.FASHION_MNIST.files:
             shutil.copy(real / name, folder)
 
-    first = sources.FASHION_MNIST.sources[0]
-    asked = sources.Artefact(
-        "FashionMNIST", "raw", sources.FASHION_MNIST.files, (first, sources.Source("x", copied))
+    first = artefacts.FASHION_MNIST.sources[0]
+    asked = downloads.Artefact(
+        "FashionMNIST", "raw", artefacts.FASHION_MNIST.files, (first, downloads.Source("x", copied))
     )
     began = time.monotonic()
-    folder = sources.fetch(asked, tmp_path)
+    folder = downloads.fetch(asked, tmp_path)
     assert time.monotonic() - began < 25
-    assert sources.missing_files(asked, folder) == {}
+    assert downloads.missing_files(asked, folder) == {}
     assert {path.name for path in folder.iterdir()} == set(asked.files)
 
 

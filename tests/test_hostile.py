@@ -9,9 +9,12 @@ import tarfile
 import pytest
 import torch
 
-from hw3utils import __main__ as cli
-from hw3utils import checkpoints, execute, image_folders, pretrained, sources, storage, sweeps
-from hw3utils.sources_transfer import unpack_tar
+from hw3utils import __main__, files
+from hw3utils.data import downloads
+from hw3utils.data.downloads import unpack_tar
+from hw3utils.data.image_folders import load_decathlon
+from hw3utils.problem3 import resnet
+from hw3utils.training import loop, sweeps
 
 
 class Trap:
@@ -80,19 +83,19 @@ def test_an_absurd_size_is_refused_before_anything_is_unpacked(tmp_path):
 def test_a_gzip_bomb_is_stopped(tmp_path):
     (tmp_path / "zeros.gz").write_bytes(gzip.compress(bytes(50_000_000)))
     with pytest.raises(ValueError, match="unpacks to more than"):
-        sources._unpack_gzip(tmp_path, tmp_path, most_bytes=2_000_000)
+        downloads._unpack_gzip(tmp_path, tmp_path, most_bytes=2_000_000)
     assert (tmp_path / "zeros").stat().st_size < 4_000_000
 
 
 def test_a_source_that_supplies_a_link_is_not_believed(tmp_path):
     real = tmp_path / "elsewhere"
     real.write_bytes(b"content")
-    artefact = sources.Artefact(
-        "Toy", "toy", {"file": storage.file_sha256(real)},
-        (sources.Source("links", lambda folder: (folder / "file").symlink_to(real)),),
+    artefact = downloads.Artefact(
+        "Toy", "toy", {"file": files.file_sha256(real)},
+        (downloads.Source("links", lambda folder: (folder / "file").symlink_to(real)),),
     )  # fmt: skip
-    with pytest.raises(sources.SourcesExhaustedError, match="links instead of files"):
-        sources.fetch(artefact, tmp_path)
+    with pytest.raises(downloads.SourcesExhaustedError, match="links instead of files"):
+        downloads.fetch(artefact, tmp_path)
     assert not (tmp_path / "toy" / "file").exists()
 
 
@@ -101,7 +104,7 @@ def test_the_decathlons_archive_by_hand_may_be_hostile_too(tmp_path):
     folder.mkdir()
     archive(folder, ("../../escaped", tarfile.REGTYPE, "", 3)).rename(folder / "dtd.tar")
     with pytest.raises(tarfile.TarError):
-        image_folders.load_decathlon("dtd", 32, tmp_path)
+        load_decathlon("dtd", 32, tmp_path)
     assert {path.name for path in tmp_path.rglob("*")} == {"decathlon", "dtd.tar"}
 
 
@@ -113,15 +116,17 @@ def test_pickled_code_in_a_cache_entry_checkpoint_or_weights_is_not_run(tmp_path
         pickle.dump({"description": Trap(trap)}, content)
     else:
         torch.save({"description": Trap(trap)}, content)
-    place = storage.write_checked(tmp_path / "kept.pt", content.getvalue())  # with a right digest
-    readers = [lambda: sweeps._load(place), lambda: checkpoints.load(place, "x")]
+    place = files.write_checked(tmp_path / "kept.pt", content.getvalue())  # with a right digest
+    readers = [lambda: sweeps._load(place), lambda: loop.load_checkpoint(place, "x")]
 
-    file_name = pretrained.ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[2]
+    file_name = __import__("torchvision").models.ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[
+        2
+    ]
     weights = tmp_path / "weights" / file_name
     weights.parent.mkdir()
     weights.write_bytes(content.getvalue())
-    monkeypatch.setattr(storage, "file_sha256", lambda path: file_name[-12:-4])  # as if it matched
-    readers.append(lambda: pretrained.load_base("IMAGENET1K_V2", tmp_path))
+    monkeypatch.setattr(files, "file_sha256", lambda path: file_name[-12:-4])  # as if it matched
+    readers.append(lambda: resnet.load_base("IMAGENET1K_V2", tmp_path))
     for read in readers:
         with pytest.raises(Exception, match="(?i)weights.only|unpickl|unsupported"):
             read()
@@ -137,7 +142,7 @@ WORDS = (
 
 def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monkeypatch):
     """A real notebook, run with all of them: each is shown as it was typed."""
-    nbformat = execute.nbformat
+    nbformat = __import__("nbformat")
     project = tmp_path / "project"
     names = [f"word{index}" for index in range(len(WORDS))]
     lines = [f"{name} = None  # any" for name in ("profile", *names)]
@@ -150,10 +155,10 @@ def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monke
     (project / "notebooks").mkdir(parents=True)
     nbformat.write(notebook, project / "notebooks" / "problem1.ipynb")
     monkeypatch.setenv("HW3_HOME", str(project))
-    monkeypatch.setattr(cli, "_fetch_fashion_mnist", lambda: None)
-    monkeypatch.setattr(cli, "_write_report", lambda output: [])
+    monkeypatch.setattr(__main__, "_fetch_fashion_mnist", lambda: None)
+    monkeypatch.setattr(__main__, "_write_report", lambda output: [])
     asked = [f"-p{name}={word}" for name, word in zip(names, WORDS, strict=True)]
-    assert cli.main(["run", "problem1", "--profile", "smoke", *asked]) == 0
+    assert __main__.main(["run", "problem1", "--profile", "smoke", *asked]) == 0
     ran = nbformat.read(project / "output" / "smoke-changed" / "problem1.ipynb", as_version=4)
     assert ran.cells[-1].outputs[0]["text"] == f"{WORDS!r}\n"
     assert not {"sprung", "escaped"} & {path.name for path in tmp_path.rglob("*")}
@@ -169,5 +174,5 @@ def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monke
     ],
 )
 def test_names_that_look_like_paths_are_unknown_names(arguments, capsys):
-    assert cli.main(arguments) == 2
+    assert __main__.main(arguments) == 2
     assert capsys.readouterr().err.startswith("hw3utils: ")

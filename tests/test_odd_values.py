@@ -20,40 +20,55 @@ from PIL import Image
 
 import hw3utils
 from conftest import make_images
-from hw3utils import (
-    anchors,
-    boxes,
-    checks,
-    data,
-    datasets,
-    detection,
-    diagnostics,
-    evaluation,
-    gradients,
-    heads,
-    image_folders,
-    inputs,
-    linear_classifier,
-    models,
-    network_costs,
-    paper_networks,
-    problem1,
-    problem4,
-    profiles,
-    pseudo_labels,
-    receptive_field,
-    results,
-    runs,
-    schedules,
-    tables,
-    teacher,
-    training,
-    weak_supervision,
-)  # fmt: skip
+from hw3utils import files
+from hw3utils.checks import check_whole_number
+from hw3utils.data.image_folders import square
+from hw3utils.data.images import (
+    FlipAndCrop,
+    ImageSet,
+    ResizedScale,
+    Scale,
+    split,
+    stratified_split,
+    take,
+)
+from hw3utils.problem1 import diagnostics
+from hw3utils.problem1 import experiments as problem1
+from hw3utils.problem2 import networks as paper_networks
+from hw3utils.problem2 import receptive_field
+from hw3utils.problem2.layers import stack_savings
+from hw3utils.problem2.proposals import example
+from hw3utils.problem2.proposals.boxes import (
+    anchor_grid,
+    anchor_shapes,
+    clip_boxes,
+    decode,
+    encode,
+    inside_image,
+    iou,
+    label_anchors,
+)
+from hw3utils.problem3 import last_layer
+from hw3utils.problem4 import experiments as problem4
+from hw3utils.problem4 import recipes
+from hw3utils.problem4.labels import (
+    RESAMPLING_RULES,
+    add_label_noise,
+    draw_long_tail,
+    resample,
+    zipf_counts,
+)
+from hw3utils.problem4.pseudo_labels import select_top_k
+from hw3utils.settings import Problem1, Problem3, Problem4
+from hw3utils.text import markdown
+from hw3utils.training import loop, networks, schedules
+from hw3utils.training.batches import accumulate_gradient, evaluate
+from hw3utils.training.linear import fit_linear_classifier, optimal_head
+from hw3utils.training.runs import Run
 
 EXAMPLES = int(os.environ.get("HW3_EXAMPLES", 60))  # with another number: other values each time
 PACKAGE = str(Path(hw3utils.__file__).parent)
-IMAGES, SCALE = make_images(48, num_classes=4), data.Scale((0.5,), (0.5,))
+IMAGES, SCALE = make_images(48, num_classes=4), Scale((0.5,), (0.5,))
 
 whole = st.integers(-2, 9) | st.sampled_from([50, 1000])
 number = (
@@ -116,7 +131,7 @@ def one_of_each(parts):
 
 
 def lenet():
-    return models.build("lenet5", 4, 0)
+    return networks.build("lenet5", 4, 0)
 
 
 def optimizer(model):
@@ -127,79 +142,79 @@ def optimizer(model):
 CALLS = [
     ("learning_rates", (schedule, whole),
      lambda make, n: schedules.learning_rates(make(), n), sound_rates),
-    ("suggest_lr_bounds", (numbers, numbers, number), schedules.suggest_lr_bounds,
+    ("suggest_lr_bounds", (numbers, numbers, number), diagnostics.suggest_lr_bounds,
      lambda found: sound_rates(found) or found.lr_min <= found.lr_max or pytest.fail(str(found))),
-    ("candidate_learning_rates", (number, number, whole), schedules.candidate_learning_rates,
+    ("candidate_learning_rates", (number, number, whole), problem1.candidate_learning_rates,
      sound_rates),
     ("decay_factor", (number, whole), schedules.decay_factor, lambda f: sound_rates([f])),
     ("Run", (schedule, whole, whole, st.none() | whole, number, number, whole),
-     lambda make, *rest: runs.Run("lenet5", make(), *rest).num_updates(100), None),
+     lambda make, *rest: Run("lenet5", make(), *rest).num_updates(100), None),
     ("Run, sizes", (st.lists(whole, max_size=3), whole),
-     lambda sizes, n: runs.Run("lenet5", schedules.Constant(0.1), n, tuple(sizes)), None),
+     lambda sizes, n: Run("lenet5", schedules.Constant(0.1), n, tuple(sizes)), None),
     ("ImageSet", (tensors(columns=3), labelled),
-     lambda images, labels: data.ImageSet(images, labels, ("a", "b")), None),
+     lambda images, labels: ImageSet(images, labels, ("a", "b")), None),
     ("ImageSet, uint8", (st.lists(st.integers(0, 3), min_size=1, max_size=5), labelled),
-     lambda shape, labels: data.ImageSet(torch.zeros(shape, dtype=torch.uint8), labels, ("a", "b")),
+     lambda shape, labels: ImageSet(torch.zeros(shape, dtype=torch.uint8), labels, ("a", "b")),
      None),
     ("Scale", (numbers, numbers),
-     lambda mean, std: data.Scale(tuple(mean), tuple(std))(IMAGES.images[:2]), finite),
-    ("split", (whole, seeds), lambda n, s: data.split(IMAGES, n, generator(s)), one_of_each),
+     lambda mean, std: Scale(tuple(mean), tuple(std))(IMAGES.images[:2]), finite),
+    ("split", (whole, seeds), lambda n, s: split(IMAGES, n, generator(s)), one_of_each),
     ("stratified_split", (whole, seeds),
-     lambda n, s: datasets.stratified_split(IMAGES, n, generator(s)), one_of_each),
-    ("take", (whole,), lambda n: data.take(IMAGES, n), lambda found: len(found) <= len(IMAGES)),
-    ("iou", (boxed, boxed), boxes.iou,
+     lambda n, s: stratified_split(IMAGES, n, generator(s)), one_of_each),
+    ("take", (whole,), lambda n: take(IMAGES, n), lambda found: len(found) <= len(IMAGES)),
+    ("iou", (boxed, boxed), iou,
      lambda found: ((found >= 0) & (found <= 1 + 1e-6)).all() or pytest.fail(str(found))),
-    ("encode", (boxed, boxed), boxes.encode, None),
-    ("decode", (boxed, boxed), boxes.decode, None),
-    ("clip_boxes", (boxed, whole, whole), boxes.clip_boxes, None),
-    ("inside_image", (boxed, whole, whole), boxes.inside_image, None),
-    ("non_maximum_suppression", (boxed, tensors(), number), detection.non_maximum_suppression,
+    ("encode", (boxed, boxed), encode, None),
+    ("decode", (boxed, boxed), decode, None),
+    ("clip_boxes", (boxed, whole, whole), clip_boxes, None),
+    ("inside_image", (boxed, whole, whole), inside_image, None),
+    ("non_maximum_suppression", (boxed, tensors(), number), example.non_maximum_suppression,
      lambda found: found.kept.unique().numel() == len(found.kept) or pytest.fail(str(found))),
     ("propose", (boxed, tensors(), boxed, st.tuples(whole, whole), number, whole, number),
-     detection.propose, None),
-    ("anchor_shapes", (numbers, numbers), anchors.anchor_shapes, finite),
+     example.propose, None),
+    ("anchor_shapes", (numbers, numbers), anchor_shapes, finite),
     ("anchor_grid", (whole, whole, whole, tensors(columns=2)),
-     lambda r, c, s, shapes: anchors.anchor_grid(min(r, 9), min(c, 9), s, shapes), finite),
-    ("label_anchors", (boxed, boxed, number, number), anchors.label_anchors, None),
+     lambda r, c, s, shapes: anchor_grid(min(r, 9), min(c, 9), s, shapes), finite),
+    ("label_anchors", (boxed, boxed, number, number), label_anchors, None),
     ("receptive_field", (layers,), receptive_field.receptive_field, None),
     ("gradient_receptive_field",
      (st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 3), st.integers(-1, 3)), max_size=3),),
      receptive_field.gradient_receptive_field, None),
     ("stacked_receptive_field", (whole, whole), receptive_field.stacked_receptive_field, None),
     ("add_label_noise", (labelled, number, whole, seeds),
-     lambda labels, rate, n, s: weak_supervision.add_label_noise(labels, rate, n, generator(s)),
+     lambda labels, rate, n, s: add_label_noise(labels, rate, n, generator(s)),
      lambda found: found.dtype == torch.int64 or pytest.fail(str(found))),
     ("draw_long_tail", (labelled, st.lists(whole, max_size=4), seeds),
-     lambda labels, counts, s: weak_supervision.draw_long_tail(labels, counts, generator(s)), None),
-    ("resample", (labelled, whole, st.sampled_from([*weak_supervision.RESAMPLING_RULES, "x"]),
+     lambda labels, counts, s: draw_long_tail(labels, counts, generator(s)), None),
+    ("resample", (labelled, whole, st.sampled_from([*RESAMPLING_RULES, "x"]),
                   whole, seeds),
-     lambda labels, classes, rule, n, s: weak_supervision.resample(
+     lambda labels, classes, rule, n, s: resample(
          labels, classes, rule, n, generator(s)), None),
-    ("zipf_counts", (whole, whole, number), weak_supervision.zipf_counts,
+    ("zipf_counts", (whole, whole, number), zipf_counts,
      lambda found: min(found) >= 1 or pytest.fail(str(found))),
-    ("select_top_k", (tensors(columns=3), whole, whole, whole), pseudo_labels.select_top_k, None),
+    ("select_top_k", (tensors(columns=3), whole, whole, whole), select_top_k, None),
     ("HeadRun", (numbers, st.lists(whole, max_size=3), whole, whole, number, number),
-     lambda rates, s, *rest: heads.HeadRun(tuple(rates), tuple(s), *rest), None),
+     lambda rates, s, *rest: last_layer.HeadRun(tuple(rates), tuple(s), *rest), None),
     ("fit_heads", (tensors(columns=3), labelled, tensors(columns=3), labelled, whole),
-     lambda *asked: heads.fit_heads(heads.HeadRun((0.1,), epochs=2, batch_size=4), *asked), None),
+     lambda *asked: last_layer.fit_heads(
+         last_layer.HeadRun((0.1,), epochs=2, batch_size=4), *asked), None),
     ("optimal_head", (tensors(columns=3), labelled, tensors(columns=3), labelled, whole),
-     lambda *asked: heads.optimal_head(*asked, strengths=(0.1,), max_iterations=5), None),
-    ("initial_head", (whole, whole, whole), heads.initial_head, None),
+     lambda *asked: optimal_head(*asked, strengths=(0.1,), max_iterations=5), None),
+    ("initial_head", (whole, whole, whole), last_layer.initial_head, None),
     ("fit_linear_classifier", (tensors(columns=3), labelled, whole, number),
-     linear_classifier.fit_linear_classifier, None),
+     fit_linear_classifier, None),
     ("profiles.problem1", (st.sampled_from(["n_train", "cycles", "seeds", "final_amplitude"]),
                            number | whole),
-     lambda name, value: profiles.problem1("smoke", **{name: value}), None),
+     lambda name, value: Problem1.for_profile("smoke", **{name: value}), None),
     ("profiles.problem3", (st.sampled_from(["n_train", "image_size"]), number | whole),
-     lambda name, value: profiles.problem3("smoke", **{name: value}), None),
+     lambda name, value: Problem3.for_profile("smoke", **{name: value}), None),
     ("profiles.problem4", (st.sampled_from(["pool", "k", "p", "temperature"]), number | whole),
-     lambda name, value: profiles.problem4("smoke", **{name: value}), None),
-    ("stack_savings", (whole, whole), network_costs.stack_savings, None),
+     lambda name, value: Problem4.for_profile("smoke", **{name: value}), None),
+    ("stack_savings", (whole, whole), stack_savings, None),
     ("same_padding", (whole,), paper_networks.same_padding, None),
-    ("build", (st.sampled_from(["lenet5", "x"]), whole, whole), models.build, None),
-    ("build_teacher", (whole, whole), teacher.build_teacher, None),
+    ("build", (st.sampled_from(["lenet5", "x"]), whole, whole), networks.build, None),
     ("distillation_loss", (tensors(columns=3), tensors(columns=3), number),
-     teacher.distillation_loss, None),
+     recipes.distillation_loss, None),
     ("lr_range_test", (whole, number, number, whole, number, number),
      lambda size, low, high, n, smooth, stop: diagnostics.lr_range_test(
          model := lenet(), optimizer(model), IMAGES, SCALE, generator(), batch_size=size,
@@ -209,28 +224,28 @@ CALLS = [
          lenet(), IMAGES, SCALE, generator(), small_batch=small, small_in_big=big, repetitions=n),
      None),
     ("evaluate", (st.none() | whole,),
-     lambda size: evaluation.evaluate(lenet(), IMAGES, SCALE, size), finite),
+     lambda size: evaluate(lenet(), IMAGES, SCALE, size), finite),
     ("accumulate_gradient", (labelled, st.none() | whole),
-     lambda batch, n: gradients.accumulate_gradient(lenet(), IMAGES, batch, SCALE, n), finite),
+     lambda batch, n: accumulate_gradient(lenet(), IMAGES, batch, SCALE, n), finite),
     ("minibatches", (whole, whole),
-     lambda n, size: torch.cat([*training.minibatches(n, size, generator())]),
+     lambda n, size: torch.cat([*loop.minibatches(n, size, generator())]),
      lambda found: sorted(found.tolist()) == list(range(len(found))) or pytest.fail(str(found))),
     ("square", (st.integers(1, 9), st.integers(1, 9), whole),
-     lambda w, h, size: image_folders.square(Image.new("L", (w, h)), size), None),
+     lambda w, h, size: square(Image.new("L", (w, h)), size), None),
     ("FlipAndCrop", (whole, seeds),
-     lambda padding, s: inputs.FlipAndCrop(padding)(IMAGES, generator(s)),
+     lambda padding, s: FlipAndCrop(padding)(IMAGES, generator(s)),
      lambda found: found.images.shape == IMAGES.images.shape or pytest.fail("shape")),
     ("ResizedScale", (numbers, numbers, whole),
-     lambda mean, std, size: inputs.ResizedScale(tuple(mean), tuple(std), min(size, 64))(
+     lambda mean, std, size: ResizedScale(tuple(mean), tuple(std), min(size, 64))(
          IMAGES.images[:2]), finite),
-    ("check_whole_number", (st.just("n"), number | whole), checks.check_whole_number, None),
+    ("check_whole_number", (st.just("n"), number | whole), check_whole_number, None),
     ("known_and_rest", (labelled, whole, seeds),
      lambda labels, n, s: problem4.known_and_rest(labels, n, generator(s)), None),
     ("batch_size_runs", (number,),
-     lambda lr: problem1.batch_size_runs(lr, profiles.problem1("smoke")), None),
+     lambda lr: problem1.batch_size_runs(lr, Problem1.for_profile("smoke")), None),
     ("gamma_trap", (number,),
      lambda gamma: problem1.gamma_trap(
-         runs.Run("lenet5", schedules.Cyclical(0.1, 0.5), 1), 1000, gamma),
+         Run("lenet5", schedules.Cyclical(0.1, 0.5), 1), 1000, gamma),
      lambda found: [sound_rates(rates) for rates in found.values()]),
 ]  # fmt: skip
 
@@ -288,7 +303,7 @@ def test_whatever_results_hold_the_json_is_valid(tmp_path, found):
     def strict(constant):
         raise AssertionError(f"{constant} is not JSON")
 
-    path = results.save_json(found, tmp_path / "r.json")
+    path = files.save_json(found, tmp_path / "r.json")
     read = json.loads(path.read_text(encoding="utf-8"), parse_constant=strict)
     assert set(read) == set(found)
 
@@ -296,11 +311,11 @@ def test_whatever_results_hold_the_json_is_valid(tmp_path, found):
 @given(st.lists(st.text("ab|<*_`\\\n[]", max_size=5), min_size=1, max_size=3))
 def test_a_table_has_as_many_cells_as_the_frame_whatever_they_hold(cells):
     frame = pd.DataFrame([cells], columns=[f"c{index}" for index in range(len(cells))])
-    head, rule, row = tables.markdown(frame).split("\n")
+    head, rule, row = markdown(frame).split("\n")
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, row)} == {len(cells) + 1}
 
 
 def test_numpy_numbers_are_plain_numbers_in_results(tmp_path):
-    path = results.save_json({"a": np.float64("nan"), "b": np.arange(2)}, tmp_path / "r.json")
+    path = files.save_json({"a": np.float64("nan"), "b": np.arange(2)}, tmp_path / "r.json")
     assert path.read_text(encoding="utf-8").split() == ["{", '"a":', "null,", '"b":', "[", "0,",
                                                         "1", "]", "}"]  # fmt: skip

@@ -1,0 +1,148 @@
+"""Files that are either whole or absent: atomic writing, and reading that checks what it reads.
+
+For bytes on a disk. What the bytes mean (tensors, tables) is the caller's business.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class CorruptFileError(Exception):
+    """A file is truncated or altered: its content does not match the digest stored in it."""
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write ``content`` to ``path``: a kill at any moment leaves the old file or the new one.
+
+    The bytes go to a temporary name in the same folder, reach the disk, and are then renamed.
+    Missing parent folders are made.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written to, or the disk is full. No temporary file stays behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would shut out other readers
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_checked(path: Path, content: bytes) -> Path:
+    """Write ``content`` with its SHA-256 digest before it, for `read_checked`, atomically."""
+    return write_atomically(path, hashlib.sha256(content).digest() + content)
+
+
+def read_checked(path: Path) -> bytes:
+    """Return what `write_checked` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    CorruptFileError
+        The file was truncated or altered since it was written.
+    """
+    stored = Path(path).read_bytes()
+    digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        raise CorruptFileError(f"{path} is truncated or altered; delete it and run again")
+    return content
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 digest of a file, in hexadecimal, reading it in chunks of 1 MiB."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "scikit-image")
+
+
+def environment() -> dict[str, Any]:
+    """Return hardware and versions: what a reader needs to judge seconds and last digits."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "gpus": gpus,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+    }
+
+
+def save_json(results: dict[str, Any], path: Path) -> Path:
+    """Write results as JSON, atomically; numpy and torch scalars become numbers, NaN becomes null.
+
+    Raises
+    ------
+    TypeError
+        A value has no place in JSON.
+    """
+    text = json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False)
+    return write_atomically(path, f"{text}\n".encode())
+
+
+def save_csv(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a table as CSV without its index, atomically, floats with six significant digits."""
+    text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return write_atomically(path, text.encode())
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` made of dicts, lists, strings, numbers, booleans and None alone."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpu_info = Path("/proc/cpuinfo")
+    if cpu_info.is_file():
+        for line in cpu_info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Problem 1: learning rates and batch sizes on FashionMNIST."""

@@ -1,0 +1,1 @@
+"""Problem 2: what convolutional networks cost, and how proposals are made."""

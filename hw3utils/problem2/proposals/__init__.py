@@ -1,0 +1,1 @@
+"""Region proposals: anchors, boxes, and the suppression of overlapping ones."""

@@ -1,0 +1,250 @@
+"""Boxes as rows (x1, y1, x2, y2): overlap, offsets from anchors, cutting at an image's borders.
+
+Coordinates are pixels in floating point, with x1 ≤ x2 and y1 ≤ y2. Written to be read;
+torchvision's compiled operators give the same results. What is done with boxes is in `detection`.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+# exp of a larger offset would overflow or leave every image; torchvision's limit.
+_LARGEST_LOG_RATIO = math.log(1000 / 16)
+
+
+def encode(boxes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """Return the offsets (t_x, t_y, t_w, t_h) that turn each anchor into its box.
+
+    t_x = (x − x_a)/w_a, t_y = (y − y_a)/h_a, t_w = log(w/w_a), t_h = log(h/h_a), with x, y the
+    centre (Ren et al. 2015, Eq. 2).
+
+    Parameters
+    ----------
+    boxes, anchors : torch.Tensor
+        n×4 each: the i-th box belongs to the i-th anchor.
+
+    Raises
+    ------
+    ValueError
+        The lengths differ, or a box or an anchor has a side that is not positive.
+    """
+    check_boxes("boxes", boxes, positive=True)
+    check_boxes("anchors", anchors, positive=True)
+    check_lengths(boxes=boxes, anchors=anchors)
+    centre, size = _centre_and_size(boxes)
+    anchor_centre, anchor_size = _centre_and_size(anchors)
+    return torch.cat([(centre - anchor_centre) / anchor_size, (size / anchor_size).log()], dim=1)
+
+
+def decode(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+    """Return the boxes that the offsets make of the anchors; the inverse of `encode`.
+
+    x = t_x·w_a + x_a, y = t_y·h_a + y_a, w = w_a·exp(t_w), h = h_a·exp(t_h). t_w and t_h are cut at
+    log(1000/16), as in torchvision, so that a wild offset cannot overflow.
+
+    Parameters
+    ----------
+    offsets, anchors : torch.Tensor
+        n×4 each.
+
+    Raises
+    ------
+    ValueError
+        The lengths differ, an offset is not finite, or an anchor has a side that is not positive.
+    """
+    check_boxes("anchors", anchors, positive=True)
+    if offsets.ndim != 2 or offsets.shape[1] != 4:
+        raise ValueError(f"offsets: expected n×4, got {tuple(offsets.shape)}")
+    check_lengths(offsets=offsets, anchors=anchors)
+    check_finite("offsets", offsets)
+    anchor_centre, anchor_size = _centre_and_size(anchors)
+    centre = offsets[:, :2] * anchor_size + anchor_centre
+    size = anchor_size * offsets[:, 2:].clamp(max=_LARGEST_LOG_RATIO).exp()
+    return torch.cat([centre - size / 2, centre + size / 2], dim=1)
+
+
+def clip_boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return the boxes cut at the borders of an image; one outside it gets an area of 0."""
+    check_boxes("boxes", boxes)
+    limits = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
+def inside_image(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return for each box whether it lies wholly inside the image (bool, n)."""
+    check_boxes("boxes", boxes)
+    limits = torch.tensor([width, height], dtype=boxes.dtype)
+    return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(dim=1)
+
+
+def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the overlap of every box of ``first`` with every box of ``second``.
+
+    The area of the intersection divided by that of the union; 0 where both areas are 0.
+
+    Returns
+    -------
+    torch.Tensor
+        n×m, between 0 and 1, in the boxes' type.
+
+    Raises
+    ------
+    ValueError
+        Not n×4, not floating point, not finite, or a box with a negative side.
+    """
+    check_boxes("first", first)
+    check_boxes("second", second)
+    return unchecked_iou(first, second)
+
+
+def unchecked_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return what `iou` does, for boxes that a caller in a loop has checked once."""
+    top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
+    bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
+    sides = (bottom_right - top_left).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
+    union = _areas(first)[:, None] + _areas(second)[None, :] - intersection
+    return (intersection / union).nan_to_num(0.0)  # 0/0: both areas are 0
+
+
+def _areas(boxes: torch.Tensor) -> torch.Tensor:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _centre_and_size(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    size = boxes[:, 2:] - boxes[:, :2]
+    return boxes[:, :2] + size / 2, size
+
+
+def check_boxes(name: str, boxes: torch.Tensor, positive: bool = False) -> None:
+    """Refuse what are not boxes; ``positive`` also refuses sides of length 0."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or not boxes.is_floating_point():
+        raise ValueError(
+            f"{name}: expected n×4 floating-point numbers (x1, y1, x2, y2), "
+            f"got {tuple(boxes.shape)} {boxes.dtype}"
+        )
+    check_finite(name, boxes)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    bad = (sides <= 0 if positive else sides < 0).any(dim=1).nonzero().flatten()
+    if len(bad):
+        needed = "greater than 0" if positive else "0 or more"
+        raise ValueError(
+            f"{name}: box {int(bad[0])} {boxes[bad[0]].tolist()} has a width or height that is not "
+            f"{needed}; x1 must come before x2 and y1 before y2"
+        )
+
+
+def check_finite(name: str, numbers: torch.Tensor) -> None:
+    """Refuse NaN and infinity, and say in which row the first one is."""
+    bad = (~torch.isfinite(numbers)).nonzero()
+    if len(bad):
+        raise ValueError(f"{name}: row {int(bad[0, 0])} is NaN or infinite; all must be finite")
+
+
+def check_lengths(**tensors: torch.Tensor) -> None:
+    """Refuse tensors that should go together row by row and differ in length."""
+    for name, tensor in tensors.items():
+        if tensor.ndim == 0:
+            raise ValueError(f"{name}: a single number; one row for each box expected")
+    lengths = {name: len(tensor) for name, tensor in tensors.items()}
+    if len(set(lengths.values())) > 1:
+        counts = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise ValueError(f"lengths differ: {counts}; row i of each must belong together")
+
+
+def anchor_shapes(
+    scales: Sequence[float] = (128, 256, 512), ratios: Sequence[float] = (0.5, 1.0, 2.0)
+) -> torch.Tensor:
+    """Return width and height of every anchor: area scale², height : width = ratio.
+
+    The defaults are those of Ren et al. 2015, Sec. 3.1.1: k = 9.
+
+    Returns
+    -------
+    torch.Tensor
+        (len(ratios)·len(scales))×2, float64, in pixels; the scale changes fastest.
+
+    Raises
+    ------
+    ValueError
+        There is no scale or no ratio, or one of them is not a positive number.
+    """
+    for name, numbers in (("scales", scales), ("ratios", ratios)):
+        if not len(numbers) or any(not (n > 0 and math.isfinite(n)) for n in numbers):
+            raise ValueError(f"{name}={tuple(numbers)}: expected one or more positive numbers")
+    shapes = torch.tensor(
+        [(s / math.sqrt(r), s * math.sqrt(r)) for r in ratios for s in scales], dtype=torch.float64
+    )
+    if not bool((torch.isfinite(shapes) & (shapes > 0)).all()):
+        raise ValueError(f"scales={tuple(scales)} with ratios={tuple(ratios)}: beyond all numbers")
+    return shapes
+
+
+def anchor_grid(rows: int, columns: int, stride: int, shapes: torch.Tensor) -> torch.Tensor:
+    """Return all anchors: every shape, centred on the cell of every position of a feature map.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Height and width of the feature map.
+    stride : int
+        Image pixels from one position to the next: 16 for VGG-16 and ZF.
+    shapes : torch.Tensor
+        k×2, widths and heights, from `anchor_shapes`.
+
+    Returns
+    -------
+    torch.Tensor
+        (rows·columns·k)×4, float64: row by row, and at each position the shapes in their order.
+
+    Raises
+    ------
+    ValueError
+        A number is not a positive integer, or the shapes are not positive.
+    """
+    for name, number in (("rows", rows), ("columns", columns), ("stride", stride)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}={number!r}: expected a positive integer")
+    if shapes.ndim != 2 or shapes.shape[1] != 2 or not bool((shapes > 0).all()):
+        raise ValueError(f"shapes: k×2 positive numbers expected, not {tuple(shapes.shape)}")
+    check_finite("shapes", shapes)
+    y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride
+    x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride
+    centres = torch.cartesian_prod(y, x).flip(1).unsqueeze(1)  # (rows·columns)×1×2, x before y
+    return torch.cat([centres - shapes / 2, centres + shapes / 2], dim=2).reshape(-1, 4)
+
+
+def label_anchors(
+    anchors: torch.Tensor, objects: torch.Tensor, positive: float = 0.7, negative: float = 0.3
+) -> torch.Tensor:
+    """Return what an RPN is trained to say of each anchor: 1 object, 0 background, −1 no matter.
+
+    An anchor is positive if its IoU with some object is ``positive`` or more, or if no anchor
+    overlaps that object more; it is negative if its IoU with every object is below ``negative``
+    (Ren et al. 2015, Sec. 3.1.2).
+
+    Returns
+    -------
+    torch.Tensor
+        int64, one for each anchor. Without objects every anchor is background.
+
+    Raises
+    ------
+    ValueError
+        The boxes are malformed, or the thresholds are not 0 ≤ negative ≤ positive ≤ 1.
+    """
+    if not 0 <= negative <= positive <= 1:
+        raise ValueError(
+            f"negative={negative}, positive={positive}: expected 0 ≤ negative ≤ positive ≤ 1"
+        )
+    overlaps = iou(anchors, objects)
+    labels = torch.zeros(len(anchors), dtype=torch.int64)
+    if len(anchors) == 0 or len(objects) == 0:
+        return labels
+    best = overlaps.max(dim=1).values
+    labels[best >= negative] = -1
+    best_for_object = overlaps.max(dim=0).values
+    closest = ((overlaps == best_for_object) & (best_for_object > 0)).any(dim=1)
+    labels[(best >= positive) | closest] = 1
+    return labels

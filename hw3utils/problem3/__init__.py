@@ -1,0 +1,1 @@
+"""Problem 3: transfer learning, the last layer alone against all layers."""

@@ -1,0 +1,331 @@
+"""Finetuning all layers: several runs in parallel, each cached, checkpointed and scored once.
+
+For the long half of transfer learning. The short half, features and last layers, is in `features`
+and `heads`; which runs Problem 3 needs is said in `problem3`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hw3utils import paths
+from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, take
+from hw3utils.problem3 import resnet
+from hw3utils.training import fingerprints, loop, sweeps
+from hw3utils.training.batches import accumulate_gradient
+from hw3utils.training.runs import Run
+from hw3utils.training.workers import processes
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What is finetuned, and from where.
+
+    Attributes
+    ----------
+    run : Run
+        Learning rate, schedule, epochs and the rest.
+    weights : str
+        What the trunk starts from, as `backbones.build` takes it: ``"random"`` or ImageNet's.
+    digest : str
+        SHA-256 digest of these weights, so that others never share a cached result.
+    head : tuple of Tensor, optional
+        Weight and bias that the last layer starts from; drawn from the run's seed otherwise.
+    augment : FlipAndCrop, optional
+        Changes the training images each epoch.
+    bf16 : bool
+        Whether the network computes in bf16 (see `precision`).
+    """
+
+    run: Run
+    weights: str
+    digest: str
+    head: tuple[Tensor, Tensor] | None = None
+    augment: FlipAndCrop | None = FlipAndCrop()
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What finetuning left behind; all scores are those of the epoch best on validation data.
+
+    Attributes
+    ----------
+    run : Run
+    history : DataFrame
+        As in `runs.FitResult`.
+    diverged : bool
+    best_epoch : int
+        From 1; 0 where not even the first epoch ended.
+    train_accuracy : float
+        On the training images as they are, without augmentation.
+    validation_logits, test_logits : Tensor
+        (N, number of classes). The test images are looked at once, after the choice of the epoch.
+    validation_features : Tensor
+        (N, 2048).
+    moved : dict
+        See `backbones.moved`.
+    """
+
+    run: Run
+    history: pd.DataFrame
+    diverged: bool
+    best_epoch: int
+    train_accuracy: float
+    validation_logits: Tensor
+    test_logits: Tensor
+    validation_features: Tensor
+    moved: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all epochs."""
+        return float(self.history["seconds"].sum())
+
+
+def finetune_all(
+    wanted: Mapping[str, Finetuning],
+    parts: Splits,
+    scale: Scale,
+    *,
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> dict[str, Finetuned]:
+    """Finetune every network that is not in the cache yet, in parallel, and return all results.
+
+    A checkpoint is written after each epoch; a run that was killed goes on from it and ends with
+    the same numbers. A run that diverges is recorded as diverged and does not disturb the others.
+
+    Raises
+    ------
+    ValueError
+        A run does not fit the data; nothing has been trained then.
+    """
+    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
+    for finetuning in wanted.values():
+        check_finetuning(finetuning, parts.train)
+    checksums = [images.checksum for images in parts]
+    names = {
+        name: sweeps.task_key(_finetune, (finetuning, parts.train.class_names, scale), checksums)
+        for name, finetuning in wanted.items()
+    }
+    tasks = {
+        names[name]: (
+            finetuning, parts.train.class_names, scale, cache_dir / f"{names[name]}.checkpoint"
+        )
+        for name, finetuning in wanted.items()
+    }  # fmt: skip
+    found = sweeps.map_cached(
+        _finetune,
+        tasks,
+        [tensor for images in parts for tensor in (images.images, images.labels)],
+        title="finetuning",
+        note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
+        n_jobs=n_jobs or processes(),
+        cache_dir=cache_dir,
+    )
+    for key in found:
+        (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)
+    return {
+        name: Finetuned(
+            run=wanted[name].run, **found[key] | {"history": pd.DataFrame(found[key]["history"])}
+        )
+        for name, key in names.items()
+    }
+
+
+def check_finetuning(finetuning: Finetuning, train: ImageSet) -> None:
+    """Refuse a run that cannot work with BatchNorm, or on these images, before any training.
+
+    Raises
+    ------
+    ValueError
+        A batch is larger than the training set, or would consist of a single image.
+    """
+    for size in set(finetuning.run.batch_sizes):
+        if size > len(train):
+            raise ValueError(f"batch size {size} is larger than the {len(train)} training images")
+        if size == 1 or len(train) % size == 1:
+            raise ValueError(
+                f"{len(train)} training images in batches of {size} leave a batch of one image, "
+                "on which BatchNorm cannot train: choose another number of images"
+            )
+
+
+def estimate_seconds(
+    wanted: Mapping[str, Finetuning], train: ImageSet, validation: ImageSet, scale: Scale
+) -> float:
+    """Return about how long `finetune_all` will take without a cache, from one batch of 16 images.
+
+    Counts a third of a training step for each validation image, and the processes at work.
+    """
+    first = next(iter(wanted.values()))
+    device = loop.pick_device()
+    model = resnet.build(first.weights, train.num_classes, 0).to(device).train()
+    under_autocast(model, torch.bfloat16 if first.bf16 else None)
+    sample = take(train, min(16, len(train))).to(device)
+    batch = torch.arange(len(sample), device=device)
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # as each process of `finetune_all` will have
+    for _ in range(2):
+        began = time.perf_counter()
+        accumulate_gradient(model, sample, batch, scale)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        per_image = (time.perf_counter() - began) / len(sample)
+    torch.set_num_threads(threads)
+    epochs = sum(finetuning.run.epochs for finetuning in wanted.values())
+    return per_image * epochs * (len(train) + len(validation) / 3) / processes()
+
+
+@fingerprints.task
+def _finetune(
+    finetuning: Finetuning,
+    class_names: tuple[str, ...],
+    scale: Scale,
+    checkpoint: Path,
+    *tensors: Tensor,
+) -> dict[str, Any]:
+    """Finetune one network in this process, and score it once."""
+    train, validation, test = (
+        ImageSet(images, labels, class_names)
+        for images, labels in zip(tensors[::2], tensors[1::2], strict=True)
+    )
+    run = finetuning.run
+    model = resnet.build(finetuning.weights, len(class_names), run.seed)
+    if finetuning.head is not None:
+        with torch.no_grad():
+            model.fc.weight.copy_(finetuning.head[0])
+            model.fc.bias.copy_(finetuning.head[1])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.to(loop.pick_device())
+    under_autocast(model, torch.bfloat16 if finetuning.bf16 else None)
+    result = loop.fit(
+        model, run, train, validation, scale,
+        augment=finetuning.augment, checkpoint=checkpoint, progress=True,
+    )  # fmt: skip
+    model.load_state_dict(result.best_state)
+    scored = result.history["validation_accuracy"].dropna()
+    validation_logits, features = resnet.logits_and_features(model, validation, scale)
+    train_logits, _ = resnet.logits_and_features(model, train, scale)
+    return {
+        "history": result.history.to_dict("list"),
+        "diverged": result.diverged,
+        "best_epoch": int(scored.idxmax()) + 1 if len(scored) else 0,
+        "train_accuracy": (train_logits.argmax(1) == train.labels).float().mean().item(),
+        "validation_logits": validation_logits,
+        "validation_features": features,
+        "moved": resnet.moved(before, result.best_state),
+        "test_logits": resnet.logits_and_features(model, test, scale)[0],
+    }
+
+
+FASTER_BY = 1.2
+LARGEST_LOSS_DIFFERENCE = 0.02
+SMALLEST_GRADIENT_COSINE = 0.95
+
+
+class Parity(NamedTuple):
+    """bf16 autocast against float32 on one batch.
+
+    Attributes
+    ----------
+    speed_up : float
+        Seconds of a float32 forward and backward pass divided by those in bf16.
+    loss_difference : float
+        Relative.
+    gradient_cosine : float
+        Between the two gradients of all parameters.
+    """
+
+    speed_up: float
+    loss_difference: float
+    gradient_cosine: float
+
+    @property
+    def faithful(self) -> bool:
+        """Whether bf16 computes the same but for rounding."""
+        return (
+            self.loss_difference <= LARGEST_LOSS_DIFFERENCE
+            and self.gradient_cosine >= SMALLEST_GRADIENT_COSINE
+        )
+
+    @property
+    def use(self) -> bool:
+        """Whether bf16 is to be used: faithful, and faster by at least `FASTER_BY`."""
+        return self.faithful and self.speed_up >= FASTER_BY
+
+
+def under_autocast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    """Make the model's forward pass run in ``dtype`` where torch deems that safe; logits float32.
+
+    None changes nothing. Works with every function that calls the model.
+    """
+    if dtype is None:
+        return model
+    device = next(model.parameters()).device.type
+    forward = type(model).forward
+
+    def mixed(images: Tensor) -> Tensor:
+        with torch.autocast(device, dtype):
+            return forward(model, images).float()
+
+    model.forward = mixed
+    return model
+
+
+def compare_arithmetic(model: nn.Module, images: Tensor, labels: Tensor) -> Parity:
+    """Run one batch through the model both ways; its weights and statistics stay as they were.
+
+    Parameters
+    ----------
+    images : Tensor
+        (N, C, H, W) float32, as the network takes them.
+    labels : Tensor
+        (N,) int64.
+    """
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    losses, gradients, seconds = [], [], []
+    for dtype in (None, torch.bfloat16):
+        under_autocast(model, dtype)
+        try:
+            _gradient(model, images[:2], labels[:2])  # kernels are chosen on the first call
+            began = time.perf_counter()
+            loss, gradient = _gradient(model, images, labels)
+            seconds.append(time.perf_counter() - began)
+        finally:
+            model.__dict__.pop("forward", None)
+            model.zero_grad(set_to_none=True)
+        losses.append(loss)
+        gradients.append(gradient)
+        model.load_state_dict(state)
+    return Parity(
+        speed_up=seconds[0] / seconds[1],
+        loss_difference=abs(losses[1] - losses[0]) / abs(losses[0]),
+        gradient_cosine=float(F.cosine_similarity(*gradients, dim=0)),
+    )
+
+
+def choose_arithmetic(
+    model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[torch.dtype | None, Parity]:
+    """Return bf16 where `compare` says so, else None (float32), and the comparison."""
+    parity = compare_arithmetic(model, images, labels)
+    return (torch.bfloat16 if parity.use else None), parity
+
+
+def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    model.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(model(images), labels)
+    loss.backward()
+    parameters = [p for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    return loss.item(), flat.double().cpu()

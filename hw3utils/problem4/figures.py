@@ -1,0 +1,247 @@
+"""Figures of Problem 4: noise, resampling, students, K and P."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from hw3utils.data.images import ImageSet
+from hw3utils.style import COLOURS, MARKERS, show
+
+BLUE, RED, GREEN, PINK, GREY = *COLOURS[:4], "#777777"
+
+
+def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
+    """Draw test accuracy against label noise: frozen features, and the network's own last layer.
+
+    Parameters
+    ----------
+    means : DataFrame
+        Columns ``noise``, and mean and ``_sd`` of ``linear_accuracy`` and ``own_accuracy``; the row
+        whose noise is ``random_name`` gives the line below.
+    """
+    figure, axes = plt.subplots()
+    trained = means[means["noise"] != random_name]
+    noise = 100 * trained["noise"].astype(float)
+    lines = (
+        ("linear_accuracy", "linear classifier on the frozen features", BLUE, "-", -0.25),
+        ("own_accuracy", "the network's own last layer", RED, "--", 0.25),
+    )
+    for marker, (column, label, colour, style, shift) in zip(MARKERS, lines, strict=False):
+        _errors(axes, noise + shift, trained, column, colour, marker, style, label)
+    floor = 100 * float(means.loc[means["noise"] == random_name, "linear_accuracy"].iloc[0])
+    axes.axhline(floor, color=GREY, linestyle=":", linewidth=1.4, label="linear, random features")
+    axes.set_xticks(noise)
+    axes.set_xlabel("labels replaced before pre-training (%)")
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_title("Label noise in pre-training, judged on clean labels")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
+    return figure
+
+
+def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.DataFrame) -> Figure:
+    """Draw what each rule does to the classes' shares, and accuracies before and after transfer.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Images of each rank.
+    shares : DataFrame
+        Rows are ranks, columns rules.
+    means : DataFrame
+        Columns ``rule``, ``band``, and mean and ``_sd`` of ``own_accuracy``, ``linear_accuracy``.
+    """
+    figure, (left, before, after) = plt.subplots(
+        1, 3, figsize=(10.5, 3.9), gridspec_kw={"width_ratios": (1, 1.1, 1.1)}
+    )
+    for rule, colour, marker in zip(shares, COLOURS, MARKERS, strict=False):
+        left.plot(shares.index, 100 * shares[rule], color=colour, marker=marker, label=rule)
+    left.set_yscale("log")
+    left.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
+    left.yaxis.set_minor_locator(NullLocator())
+    left.set_xticks(list(shares.index))
+    left.set_xlabel(f"class by frequency ({counts[0]:,} to {counts[-1]:,} images)")
+    left.set_ylabel("share of the draws (%)")
+    left.set_title("What is drawn")
+    left.legend(title="sampling", loc="lower left")
+    bands = list(dict.fromkeys(means["band"]))
+    panels = (
+        (before, "own_accuracy", "Before the transfer: own head"),
+        (after, "linear_accuracy", "After it: linear, balanced set"),
+    )
+    for axes, column, title in panels:
+        for number, (rule, colour) in enumerate(zip(shares, COLOURS, strict=False)):
+            rows = means[means["rule"] == rule].set_index("band").loc[bands]
+            places = np.arange(len(bands)) + 0.26 * (number - 1)
+            axes.bar(
+                places, 100 * rows[column], 0.24, color=colour, yerr=100 * rows[f"{column}_sd"],
+                error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
+            )  # fmt: skip
+        axes.set_xticks(range(len(bands)), bands)
+        axes.set_ylim(0, 100)
+        axes.set_title(title)
+        axes.grid(visible=False, axis="x")
+    before.set_ylabel("test accuracy (%)")
+    return figure
+
+
+def students(table: pd.DataFrame) -> Figure:
+    """Draw each arm's test accuracy: a dot for each seed, a bar for the mean.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``arm``, ``seed``, ``test_accuracy``; the teacher's arm is called ``teacher``.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.2))
+    arms = list(dict.fromkeys(table["arm"]))[::-1]
+    for row, arm in enumerate(arms):
+        values = 100 * table.loc[table["arm"] == arm, "test_accuracy"]
+        colour = RED if arm == "teacher" else BLUE
+        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.55, markersize=7)
+        mean = float(values.mean())
+        axes.plot([mean, mean], [row - 0.28, row + 0.28], color=colour, linewidth=2.6)
+        axes.annotate(
+            f"{mean:.1f}", (mean, row + 0.3), (0, 1), textcoords="offset points", ha="center",
+            fontsize=9,
+        )  # fmt: skip
+    axes.set_yticks(range(len(arms)), arms)
+    axes.set_ylim(-0.5, len(arms) - 0.25)
+    axes.margins(x=0.08)
+    axes.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
+    axes.set_title("A student that learns from the teacher's labels, in three ways")
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def p_panels(means: pd.DataFrame) -> Figure:
+    """Draw what P does for the classes that are rare in the pool: labels, recall, accuracy.
+
+    Parameters
+    ----------
+    means : DataFrame
+        Columns ``p``, ``rare_rows``, ``rare_right``, and mean and ``_sd`` of ``rare_recall``,
+        ``rare_precision``, ``rare_accuracy``, ``other_accuracy``.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.7))
+    places = np.arange(len(means))
+    left.bar(places, means["rare_right"], 0.6, color=GREEN, label="right")
+    left.bar(
+        places, means["rare_rows"] - means["rare_right"], 0.6, bottom=means["rare_right"],
+        color="#BBBBBB", label="wrong",
+    )  # fmt: skip
+    left.set_ylabel("pseudo-labels that name a rare class")
+    left.set_title("Labels that rare classes get")
+    left.set_ylim(top=1.25 * float(means["rare_rows"].max()))
+    left.legend(ncols=2, loc="upper left")
+    for column, label, colour, marker in (
+        ("rare_recall", "recall", GREEN, "o"),
+        ("rare_precision", "precision", PINK, "s"),
+    ):
+        _errors(middle, places, means, column, colour, marker, "-", label)
+    middle.set_ylim(0, 100)
+    middle.set_ylabel("rare classes (%)")
+    middle.set_title("How many are found, how clean")
+    middle.legend()
+    for column, label, colour, marker in (
+        ("other_accuracy", "other classes", BLUE, "o"),
+        ("rare_accuracy", "rare classes", RED, "s"),
+    ):
+        _errors(right, places, means, column, colour, marker, "-", label)
+    right.set_ylabel("student's test accuracy (%)")
+    right.set_title("The student")
+    right.legend()
+    for axes in (left, middle, right):
+        axes.set_xticks(places, [str(p) for p in means["p"]])
+        axes.set_xlabel("P, classes for each image")
+    return figure
+
+
+def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -> Figure:
+    """Draw the student's accuracy, and below it the pseudo-labels' precision, against K.
+
+    Parameters
+    ----------
+    means : DataFrame
+        Columns ``k``, and mean and ``_sd`` of ``test_accuracy``; trained with the P given.
+    curve : DataFrame
+        Columns ``p``, ``k``, ``precision``: also for other P, which need no training.
+    baseline : float
+        Test accuracy of the student that saw D alone.
+    p : int
+        Its line is drawn boldly.
+    """
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6.2), sharex=True)
+    _errors(above, means["k"], means, "test_accuracy", BLUE, "o", "-", f"student, P = {p}")
+    above.axhline(100 * baseline, color=GREY, linestyle="--", linewidth=1.2, label="on D alone")
+    above.set_ylabel("test accuracy (%)")
+    above.set_title("The student's accuracy")
+    above.legend(loc="best")
+    for (other, rows), colour, marker in zip(
+        curve.groupby("p", sort=True), (COLOURS[4], COLOURS[5], BLUE, PINK), MARKERS, strict=False
+    ):
+        below.plot(
+            rows["k"], 100 * rows["precision"], marker=marker, label=f"P = {other}",
+            color=BLUE if other == p else colour, linewidth=2.6 if other == p else 1.3,
+        )  # fmt: skip
+    below.set_xscale("log")
+    below.set_xticks(list(means["k"]), [f"{k:,}" for k in means["k"]], rotation=30)
+    below.xaxis.set_minor_locator(NullLocator())
+    below.set_xlabel("K, images for each class (log scale)")
+    below.set_ylabel("right pseudo-labels (%)")
+    below.set_title("Its teaching material: the precision of D̂")
+    below.legend(loc="lower left")
+    return figure
+
+
+def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
+    """Draw images that are in D̂ under several labels, with the teacher's score for each label.
+
+    Parameters
+    ----------
+    images : ImageSet
+        The true class stands above each image.
+    found : sequence of dict
+        ``index``, ``labels`` and ``scores`` of each image.
+    """
+    figure, panels = plt.subplots(
+        2, len(found), figsize=(1.75 * len(found), 3.6), height_ratios=(1.1, 1), squeeze=False
+    )
+    for (above, below), each in zip(panels.T, found, strict=True):
+        show(above, images.images[each["index"]])
+        true = int(images.labels[each["index"]])
+        above.set_title(f"true: {images.class_names[true]}", fontsize=9, loc="center")
+        colours = [GREEN if label == true else "#BBBBBB" for label in each["labels"]]
+        rows = range(len(each["labels"]))
+        below.barh(rows, each["scores"], color=colours)
+        for row, label in zip(rows, each["labels"], strict=True):
+            below.text(0.03, row, images.class_names[label], va="center", fontsize=8.5)
+        below.set_xlim(0, 1)
+        below.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        below.set_ylim(len(rows) - 0.45, -0.55)
+        below.set_yticks([])
+        below.grid(visible=False)
+    panels[1][0].set_xlabel("teacher's score", loc="left")
+    return figure
+
+
+def _errors(
+    axes: Axes,
+    places: Any,
+    means: pd.DataFrame,
+    column: str,
+    colour: str,
+    marker: str,
+    style: str,
+    label: str,
+) -> None:
+    """Draw means in percent with error bars of one standard deviation, where there are seeds."""
+    axes.errorbar(
+        places, 100 * means[column], yerr=100 * means[f"{column}_sd"].fillna(0), color=colour,
+        marker=marker, linestyle=style, capsize=3, elinewidth=1, label=label,
+    )  # fmt: skip

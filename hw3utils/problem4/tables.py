@@ -1,0 +1,215 @@
+"""The results of Problem 4 as tables: a row for each arm and seed, then means over seeds.
+
+Accuracies are fractions of the test images unless their name says otherwise.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+
+from hw3utils.data.images import ImageSet
+from hw3utils.problem4.experiments import BANDS, Collection, classes_by_rank, select
+from hw3utils.problem4.pseudo_labels import PseudoLabels
+from hw3utils.settings import Problem4
+
+
+def noise_table(outcomes: Mapping[tuple[Any, int], Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row for each noise rate and seed: test accuracies of 4.2a.
+
+    ``linear_accuracy`` is that of the linear classifier on frozen features, as in the paper;
+    ``own_accuracy`` that of the network's own last layer, which learned from the noisy labels.
+    """
+    return pd.DataFrame(
+        {
+            "noise": rate,
+            "seed": seed,
+            "linear_accuracy": float(outcome["probe_test_hits"].mean()),
+            "own_accuracy": float(outcome["test_hits"].mean()),
+        }
+        for (rate, seed), outcome in outcomes.items()
+    )
+
+
+def resampling_table(
+    outcomes: Mapping[tuple[str, int], Mapping[str, Any]], train: ImageSet
+) -> pd.DataFrame:
+    """Return one row for each rule, seed and band of classes: test accuracies of 4.2b.
+
+    The bands are ``head`` (ranks 1 to 3), ``middle`` (4 to 7), ``tail`` (8 to 10) and ``all``.
+    ``own_accuracy`` is before the transfer, ``linear_accuracy`` after it: a linear classifier on
+    the frozen features, fitted on equally many images of each class.
+    """
+    rows = []
+    for (rule, seed), outcome in outcomes.items():
+        order = classes_by_rank(train, seed)
+        for band, ranks in {**BANDS, "all": slice(None)}.items():
+            rows.append(
+                {
+                    "rule": rule,
+                    "seed": seed,
+                    "band": band,
+                    "own_accuracy": float(outcome["test_hits"][order[ranks]].mean()),
+                    "linear_accuracy": float(outcome["probe_test_hits"][order[ranks]].mean()),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def students_table(
+    teachers: Mapping[int, Mapping[str, Any]],
+    outcomes: Mapping[tuple[str, int], Mapping[str, Any]],
+) -> pd.DataFrame:
+    """Return one row for each arm and seed: accuracies of 4.3a, the teacher's first.
+
+    ``before_finetuning`` and ``validation_accuracy`` are on validation images.
+    """
+    named = {("teacher", seed): outcome for seed, outcome in teachers.items()} | dict(outcomes)
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "seed": seed,
+            "before_finetuning": outcome["stage_accuracy"][0],
+            "validation_accuracy": float(outcome["validation_hits"].mean()),
+            "test_accuracy": float(outcome["test_hits"].mean()),
+        }
+        for (arm, seed), outcome in named.items()
+    )
+
+
+def precision(scored: Collection, selected: PseudoLabels, train: ImageSet) -> float:
+    """Return the fraction of D̂'s rows whose label is the image's true one."""
+    right = train.labels[scored.pool[selected.indices]] == selected.labels
+    return float(right.double().mean())
+
+
+def k_table(
+    scored: list[Collection],
+    outcomes: Mapping[tuple[int, int], Mapping[str, Any]],
+    train: ImageSet,
+    settings: Problem4,
+) -> pd.DataFrame:
+    """Return one row for each K and seed of 4.3d: the set D̂ and its student's accuracy."""
+    rows = []
+    for each in scored:
+        for k in settings.ks:
+            selected = select(each, k, settings.p)
+            outcome = outcomes[k, each.seed]
+            rows.append(
+                {
+                    "k": k,
+                    "seed": each.seed,
+                    "rows": len(selected),
+                    "images": int((selected.labels_per_image > 0).sum()),
+                    "precision": precision(each, selected, train),
+                    "validation_accuracy": float(outcome["validation_hits"].mean()),
+                    "test_accuracy": float(outcome["test_hits"].mean()),
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["k", "seed"], ignore_index=True)
+
+
+def precision_curve(scored: list[Collection], train: ImageSet, settings: Problem4) -> pd.DataFrame:
+    """Return the size of D̂ and its precision for every K and P, means over seeds; no training."""
+    rows = []
+    for p in settings.ps:
+        for k in settings.ks:
+            found = [(each, select(each, k, p)) for each in scored]
+            precisions = [precision(each, selected, train) for each, selected in found]
+            sizes = [len(selected) for _, selected in found]
+            rows.append(
+                {
+                    "p": p,
+                    "k": k,
+                    "rows": sum(sizes) / len(sizes),
+                    "precision": sum(precisions) / len(precisions),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def p_table(
+    thinned: list[Collection],
+    outcomes: Mapping[tuple[int, int], Mapping[str, Any]],
+    train: ImageSet,
+    settings: Problem4,
+) -> pd.DataFrame:
+    """Return one row for each P and seed of 4.3b: what the rare classes get, and what it brings.
+
+    ``rare_rows`` pseudo-labels name a rare class; ``rare_right`` of them are right;
+    ``rare_recall`` is the fraction of the pool's images of rare classes that these are;
+    ``rare_accuracy`` and ``other_accuracy`` are the student's on the test set.
+    """
+    rows = []
+    for each in thinned:
+        is_rare = torch.zeros(train.num_classes, dtype=torch.bool)
+        is_rare[list(each.rare)] = True
+        there = int(is_rare[train.labels[each.pool]].sum())
+        for p in settings.ps:
+            selected = select(each, settings.rare_k, p)
+            truth = train.labels[each.pool[selected.indices]]
+            named = is_rare[selected.labels]
+            right = int((truth == selected.labels)[named].sum())
+            hits = outcomes[p, each.seed]["test_hits"]
+            rows.append(
+                {
+                    "p": p,
+                    "seed": each.seed,
+                    "rows": len(selected),
+                    "rare_rows": int(named.sum()),
+                    "rare_right": right,
+                    "rare_precision": right / max(1, int(named.sum())),
+                    "rare_recall": right / there,
+                    "rare_accuracy": float(hits[is_rare].mean()),
+                    "other_accuracy": float(hits[~is_rare].mean()),
+                }
+            )
+    return pd.DataFrame(rows).sort_values(["p", "seed"], ignore_index=True)
+
+
+def label_counts(selected: PseudoLabels) -> pd.Series:
+    """Return how many images of the pool are in D̂ under 0, 1, 2, … labels."""
+    counts = torch.bincount(selected.labels_per_image)
+    return pd.Series(counts.tolist(), name="images").rename_axis("labels")
+
+
+def several_labels(scored: Collection, selected: PseudoLabels, n: int = 6) -> list[dict[str, Any]]:
+    """Return ``n`` images of D̂ with the most labels, each with other labels than the ones before.
+
+    Of equally many labels, those come first between which the teacher is least decided. Each image
+    is a dict: ``index`` (of the training image), ``labels`` and ``scores`` (of the labels that it
+    was selected for, highest score first).
+    """
+    second = scored.logits.softmax(dim=1).topk(2, dim=1).values[:, 1]
+    order = (selected.labels_per_image + second).argsort(descending=True, stable=True)
+    images: dict[frozenset[int], dict[str, Any]] = {}
+    for position in order.tolist():
+        rows = torch.nonzero(selected.indices == position).flatten()
+        if len(images) == n or len(rows) == 0:
+            break
+        rows = rows[selected.scores[rows].argsort(descending=True)]
+        labels = selected.labels[rows].tolist()
+        images.setdefault(
+            frozenset(labels),
+            {
+                "index": int(scored.pool[position]),
+                "labels": labels,
+                "scores": selected.scores[rows].tolist(),
+            },
+        )
+    return list(images.values())
+
+
+def mean_and_spread(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return mean and standard deviation over seeds of every column that is an accuracy.
+
+    Columns are named after the accuracy, with ``_sd`` for the spread (NaN with one seed).
+    """
+    values = [name for name in table if name not in (*by, "seed")]
+    grouped = table.groupby(by, sort=False)[values]
+    columns = {}
+    for name in values:
+        columns[name] = grouped.mean()[name]
+        columns[f"{name}_sd"] = grouped.std()[name]
+    return pd.DataFrame(columns).assign(seeds=grouped.size()).reset_index()

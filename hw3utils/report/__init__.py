@@ -1,0 +1,1 @@
+"""From executed notebooks to pages: papermill, the report, the committed run."""

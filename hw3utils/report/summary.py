@@ -1,0 +1,134 @@
+"""What the report's first page says: each question's answer in a sentence, and the runs behind it.
+
+Numbers and verdicts are computed from the results; only what a question asks in words is written
+here.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from hw3utils.problem1 import answers as problem1
+from hw3utils.problem2 import answers as problem2
+from hw3utils.problem3 import answers as problem3
+from hw3utils.problem4 import answers as problem4
+from hw3utils.text import committed_results, machine, markdown
+
+WRITE_UPS = (
+    "The write-ups of Problems 2 and 4 are the committed ones: their numbers are those of the "
+    "committed run (profile `laptop`), the notebooks below them show the runs of this table."
+)
+
+_ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "problem4": problem4}
+
+
+def summary(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return the answers, one row for each sub-question.
+
+    Parameters
+    ----------
+    found : dict
+        The results of each problem, ``problem1`` to ``problem4``, as its notebook writes them.
+
+    Returns
+    -------
+    DataFrame
+        ``question``, ``points``, ``answer``, and ``where``: a pair of the problem and
+        the words with which the heading begins under which the answer is shown.
+    """
+    rows = [
+        (question, points, answer, (problem, heading))
+        for problem, answers in _ANSWERS.items()
+        for question, points, answer, heading in answers.report_rows(found[problem])
+    ]
+    return pd.DataFrame(rows, columns=["question", "points", "answer", "where"])
+
+
+def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return what each problem was run with: profile, seeds, data, weights, hardware, versions."""
+    return pd.DataFrame([_run(problem, results) for problem, results in found.items()])
+
+
+def _run(problem: str, found: dict[str, Any]) -> dict[str, str]:
+    if "environment" not in found:
+        return {
+            "problem": problem[-1], "profile": "any", "seeds": "none", "data and weights": "none",
+            "machine": "exact counts, the same on every machine",
+        }  # fmt: skip
+    settings = found["settings"]
+    seeds = [f"{value} ({name})" for name, value in settings.items() if name.endswith("seeds")]
+    changed = f", changed: {', '.join(settings['changed'])}" if settings["changed"] else ""
+    weights = found.get("weights")
+    return {
+        "problem": problem[-1],
+        "profile": found["profile"] + changed,
+        "seeds": ", ".join(seeds),
+        "data and weights": found.get("dataset", "FashionMNIST")
+        + (f"; ResNet-50 {weights['name']} ({weights['origin']})" if weights else ""),
+        "machine": f"{machine(found)}; {found['seconds'] / 60:.0f} min",
+    }
+
+
+PROBLEMS = ("problem1", "problem2", "problem3", "problem4")
+
+
+def published_beside() -> str:
+    """Return the committed results beside the nearest published numbers, as Markdown.
+
+    The sources: FashionMNIST's own table and public coursework; Krizhevsky et al. 2012; Simonyan
+    and Zisserman 2014, Table 2; Salman et al. 2020 (CIFAR-100, ResNet-50, 224 pixels, 150 epochs);
+    Mahajan et al. 2018; Yalniz et al. 2019 (ImageNet, ResNet-50 student, YFCC-100M).
+    """
+    one, two, three, four = map(committed_results, PROBLEMS)
+    finetuned = max(three["finetune"].values(), key=lambda score: score["validation"])
+    last_layer = max(three["last_layer"].values(), key=lambda score: score["validation"])
+    small = f"{three['dataset']}, {three['images']['train']} images, {three['image_size']} px"
+    noise = pd.DataFrame(four["noise"])
+    losses = [_paired(noise, "linear_accuracy", "noise", rate, 0.0) for rate in (0.1, 0.25)]
+    sampled = pd.DataFrame(four["resampling"]).query("band == 'all'")
+    gains = [
+        _paired(sampled, "linear_accuracy", "rule", rule, "natural")
+        for rule in ("square root", "uniform")
+    ]
+    students = pd.DataFrame(four["teacher_student"])
+    student = _paired(students, "test_accuracy", "arm", "D̂, then D", "D alone")
+    rows = [
+        ("1.1 lr_min and lr_max", f"{one['lr_min']:.2g} and {one['lr_max']:.2g}",
+         "none for this network"),
+        ("1.2 test accuracy, cyclical rate", _accuracy(one["test_accuracy"]["cyclical"], None),
+         "0.887 to 0.892 plain, 0.90 to 0.91 with a good schedule"),
+        ("1.3 gradient noise scale", f"{one['noise_scale']:.0f} images",
+         "none for this network"),
+        ("2.1 AlexNet, parameters", f"{two['alexnet_parameters']['grouped']:,}",
+         "about 60 million"),
+        ("2.2 VGG-19, parameters with biases", f"{two['vgg19_parameters']:,}", "144 million"),
+        (f"3.1 finetuned ({small})", _accuracy(finetuned["test"], finetuned["test_sd"]),
+         "0.875 (all of CIFAR-100, 224 px)"),
+        ("3.2 last layer alone (the same)", _accuracy(last_layer["test"], last_layer["test_sd"]),
+         "0.795 (all of CIFAR-100, 224 px)"),
+        ("4.2a 10 % and 25 % noise (points)", ", ".join(losses), "less than 1, about 2 lost"),
+        ("4.2b square root and uniform (points)", ", ".join(gains), "5 to 6 % gained"),
+        ("4.3a student against D alone (points)", student, "79.3 against 76.4: +2.9"),
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["question", "here", "published"])
+    label_seeds, student_seeds = (
+        four["settings"][f"{name}_seeds"] for name in ("label", "student")
+    )
+    return (
+        f"{markdown(frame)}\n\n± is the standard deviation over seeds: {one['settings']['seeds']} "
+        f"in Problem 1, {finetuned['seeds']} of finetuning and {last_layer['seeds']} of the last "
+        f"layer in Problem 3, {label_seeds} in 4.2, {student_seeds} in 4.3; with one seed it is "
+        f"unknown. {machine(one)}."
+    )
+
+
+def _accuracy(mean: float, sd: float | None) -> str:
+    """Return an accuracy with its spread over seeds, where there is one."""
+    return f"{mean:.3f}" if sd is None else f"{mean:.3f} ± {sd:.3f}"
+
+
+def _paired(frame: pd.DataFrame, column: str, by: str, one: object, other: object) -> str:
+    """Return ``column`` where ``by`` is one minus where it is other, paired by seed, in points."""
+    pivot = frame.pivot(index="seed", columns=by, values=column)
+    found = 100 * (pivot[one] - pivot[other])
+    return f"{found.mean():+.1f} ± {found.std():.1f}".replace("-", "−")

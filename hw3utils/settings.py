@@ -1,0 +1,237 @@
+"""How large a run is: the numbers behind the profiles `smoke`, `laptop` and `full`.
+
+One frozen dataclass for each problem. Its defaults are the numbers of one profile, ``SIZES`` holds
+what the others change. Change a number here, or by name for one run: in the notebook's parameters
+cell, or with ``python -m hw3utils run problem1 -p seeds=3``.
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hw3utils import paths
+from hw3utils.checks import check_whole_number
+
+PROFILES = ("smoke", "laptop", "full")
+
+
+def profile_name(profile: str | None = None) -> str:
+    """Return the profile to use: the argument, else ``HW3_PROFILE``, else ``"laptop"``.
+
+    Raises a ValueError where it is not one of `PROFILES`.
+    """
+    name = profile or os.environ.get("HW3_PROFILE") or "laptop"
+    if name not in PROFILES:
+        raise ValueError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+    return name
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every problem's settings share; all of Problem 2's, the same in every profile."""
+
+    profile: str  # one of PROFILES
+    changed: tuple[str, ...] = ()  # the numbers overridden by name, as "name=value"
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {}  # what a profile changes
+
+    @classmethod
+    def for_profile(cls, profile: str | None = None, **changes: Any) -> "Settings":
+        """Return the settings of a profile; ``changes`` override numbers (None changes nothing).
+
+        Raises a ValueError where the profile or a name is unknown, or a value makes no sense.
+        """
+        name = profile_name(profile)
+        defaults = cls(profile=name, **cls.SIZES.get(name, {}))
+        allowed = {field.name for field in dataclasses.fields(cls)} - {"profile", "changed"}
+        changes = {key: value for key, value in changes.items() if value is not None}
+        if unknown := sorted(set(changes) - allowed):
+            raise ValueError(
+                f"unknown number {', '.join(unknown)}: choose from {', '.join(sorted(allowed))}"
+            )
+        for key, value in changes.items():
+            _check_change(key, value, getattr(defaults, key))
+        changed = tuple(
+            f"{key}={value}"
+            for key, value in sorted(changes.items())
+            if value != getattr(defaults, key)
+        )
+        return dataclasses.replace(defaults, **changes, changed=changed)
+
+    @property
+    def output(self) -> Path:
+        """The folder into which this run writes; changed numbers never mix with the profile's."""
+        return paths.output_dir(self.profile + ("-changed" if self.changed else ""))
+
+    @property
+    def figures(self) -> Path:
+        """The folder for this run's figures."""
+        return self.output / "figures"
+
+    @property
+    def results(self) -> Path:
+        """The folder for this run's JSON and CSV files."""
+        return self.output / "answers" / "results"
+
+
+@dataclass(frozen=True)
+class Problem1(Settings):
+    """Sizes of Problem 1; the defaults are the handout's own numbers, on all images there are."""
+
+    n_train: int = 48_000  # training images: at least 4,096, the largest batch
+    n_validation: int = 12_000
+    n_test: int = 10_000
+    sweep_epochs: int = 5  # for each learning rate of 1.1, and for each batch size of 1.3d
+    budget_epochs: int = 15  # for each schedule of 1.2
+    cycles: int = 3  # whole cycles within that budget; Smith advises at least 3
+    final_amplitude: float = 0.1  # of the cycle's amplitude, left at the end of the budget
+    stage_epochs: int = 1  # at each of the eight batch sizes of 1.3a to 1.3c
+    range_test_updates: int = 500
+    noise_repetitions: int = 20  # big batches from which the gradient noise scale is estimated
+    seeds: int = 1  # repetitions of the runs of 1.2 and 1.3a to 1.3c
+
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "n_train": 4_096,
+            "n_validation": 500,
+            "n_test": 500,
+            "sweep_epochs": 1,
+            "budget_epochs": 3,
+            "range_test_updates": 150,
+            "noise_repetitions": 3,
+        },
+        "full": {"seeds": 3},
+    }
+
+    def __post_init__(self) -> None:
+        for name, most in (("n_train", 48_000), ("n_validation", 12_000), ("n_test", 10_000)):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name}={getattr(self, name)}: there are {most} such images")
+        check_whole_number("n_train", self.n_train, at_least=4_096)
+        check_whole_number("range_test_updates", self.range_test_updates, at_least=10)
+        updates = self.budget_epochs * self.n_train // 64
+        if self.cycles > updates // 10:
+            raise ValueError(f"cycles={self.cycles}: too many for {updates} updates in 1.2")
+        if not 0 < self.final_amplitude <= 1:
+            raise ValueError(f"final_amplitude={self.final_amplitude}: must lie in (0, 1]")
+
+
+@dataclass(frozen=True)
+class Problem3(Settings):
+    """Sizes of Problem 3; the defaults are the handout's own numbers."""
+
+    dataset: str = "cifar100 or cifar10"  # of data.datasets.DATASETS; of "A or B" the first found
+    weights: str = "IMAGENET1K_V1 or KERAS_V1"  # of resnet.WEIGHTS, likewise
+    image_size: int = 224  # pixels of a side as the network sees the images, at least 32
+    n_train: int = 1_000_000  # images of each part, at most
+    n_validation: int = 1_000_000
+    n_test: int = 1_000_000
+    finetune_epochs: int = 60  # with all layers
+    head_epochs: int = 60  # with the last layer alone
+    batch_size: int = 64
+    finetune_seeds: int = 3
+    head_seeds: int = 3
+    compared_sizes: tuple[int, ...] = (32, 64, 96, 224)  # pixels, in the figure of image sizes
+    compared_images: int = 5_120  # training images in that figure, at most
+
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "image_size": 32,
+            "n_train": 128,
+            "n_validation": 100,
+            "n_test": 100,
+            "finetune_epochs": 2,
+            "head_epochs": 8,
+            "finetune_seeds": 1,
+            "head_seeds": 1,
+            "compared_sizes": (32, 64),
+            "compared_images": 128,
+        },
+        "laptop": {
+            "image_size": 64,
+            "n_train": 896,
+            "n_validation": 400,
+            "n_test": 1_000,
+            "finetune_epochs": 4,
+            "finetune_seeds": 1,
+            "compared_sizes": (32, 64, 96),
+            "compared_images": 768,
+        },
+    }
+
+
+@dataclass(frozen=True)
+class Problem4(Settings):
+    """Sizes of Problem 4; the defaults, those of `laptop`, take about six minutes on two cores."""
+
+    n_train: int = 48_000  # at most as many images as Problem 1 has
+    n_validation: int = 2_000
+    n_test: int = 10_000
+    label_seeds: int = 3  # repetitions in 4.2
+    student_seeds: int = 2  # and in 4.3
+    noise_images: int = 20_000  # images with noisy labels
+    noise_updates: int = 1_000  # weight updates on them
+    probe_images: int = 200  # clean images of each class under which frozen features are judged
+    tail_largest: int = 4_000  # images of the most frequent class of the long-tailed set
+    tail_exponent: float = 2.0  # Zipf: rank r has tail_largest / r**tail_exponent images
+    tail_updates: int = 800
+    labelled: int = 50  # images of each class in the labelled set D
+    pool: int = 30_000  # images in the unlabelled pool U
+    teacher_updates: int = 300  # weight updates of the teacher on D
+    student_updates: int = 800  # of the student on D̂
+    finetune_updates: int = 150  # and then on D
+    k: int = 3_000  # images for each class, where K is not what is varied
+    p: int = 3  # classes for each image, where P is not what is varied
+    ks: tuple[int, ...] = (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000)  # of 4.3d
+    ps: tuple[int, ...] = (1, 2, 3, 5)  # of 4.3b
+    rare_classes: int = 3  # in 4.3b: classes that are rare in the pool,
+    rare_images: int = 150  # images of each of them,
+    rare_k: int = 1_500  # and K
+    temperature: float = 2.0  # of distillation with soft labels
+
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "smoke": {
+            "n_train": 4_000,
+            "n_validation": 300,
+            "n_test": 300,
+            "label_seeds": 1,
+            "student_seeds": 1,
+            "noise_images": 1_500,
+            "noise_updates": 80,
+            "probe_images": 30,
+            "tail_largest": 300,
+            "tail_updates": 80,
+            "labelled": 20,
+            "pool": 2_500,
+            "teacher_updates": 60,
+            "student_updates": 80,
+            "finetune_updates": 15,
+            "k": 150,
+            "ks": (25, 150, 500),
+            "rare_images": 30,
+            "rare_k": 100,
+        },
+        "full": {
+            "n_validation": 12_000,
+            "student_seeds": 3,
+            "noise_images": 40_000,
+            "noise_updates": 6_000,
+            "tail_updates": 2_000,
+            "student_updates": 3_000,
+            "finetune_updates": 300,
+            "ks": (25, 50, 100, 250, 500, 1_000, 1_500, 2_000, 2_500, 3_000, 4_000, 5_000, 6_000,
+                   8_000),
+        },
+    }  # fmt: skip
+
+
+def _check_change(name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than the profile's, or one that is not positive."""
+    wanted = type(default)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{name}={value!r}: expected {wanted.__name__}, like {default!r}")
+    if wanted in (int, float) and not value > 0:
+        raise ValueError(f"{name}={value!r}: must be greater than 0")

@@ -1,0 +1,1 @@
+"""Training one network, or many: the loop, its runs and schedules, and the cache of results."""

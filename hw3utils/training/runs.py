@@ -1,0 +1,116 @@
+"""Descriptions of training runs, and what a run leaves behind.
+
+Plain data: a `Run` is what is cached, printed in tables, sent to another process and checked when
+it is made; a `FitResult` is what `training.fit` returns for it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+from torch import Tensor
+
+from hw3utils.checks import check_whole_number
+from hw3utils.training.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides how a training run ends, apart from the images.
+
+    Attributes
+    ----------
+    model : str
+        A name that `models.build` knows.
+    schedule : Schedule
+        The learning rate for each update.
+    epochs : int
+        Passes over the training images.
+    batch_size : int or tuple of int
+        Images for each update; a tuple gives one size for each epoch.
+    micro_batch_size : int, optional
+        Images that go through the network at once. A smaller number than the batch size needs less
+        memory and leaves the gradient as it is (see `accumulate_gradient`).
+    momentum, weight_decay : float
+        Of SGD.
+    seed : int
+        Decides the initial weights and the order of the images.
+    """
+
+    model: str
+    schedule: Schedule
+    epochs: int
+    batch_size: int | tuple[int, ...] = 64
+    micro_batch_size: int | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.schedule, Schedule):
+            raise TypeError(f"schedule={self.schedule!r}: must be a Schedule, like Constant(0.01)")
+        check_whole_number("epochs", self.epochs)
+        check_whole_number("seed", self.seed, at_least=0)
+        if isinstance(self.batch_size, tuple) and len(self.batch_size) != self.epochs:
+            raise ValueError(f"{len(self.batch_size)} batch sizes for {self.epochs} epochs")
+        for size in self.batch_sizes:
+            check_whole_number("batch_size", size)
+        if self.micro_batch_size is not None:
+            check_whole_number("micro_batch_size", self.micro_batch_size)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum={self.momentum}: must lie in [0, 1)")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay={self.weight_decay}: must be at least 0")
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch size of each epoch."""
+        if isinstance(self.batch_size, tuple):
+            return self.batch_size
+        return (self.batch_size,) * self.epochs
+
+    def num_updates(self, num_images: int) -> int:
+        """Return the number of weight updates on ``num_images`` training images."""
+        return sum(math.ceil(num_images / size) for size in self.batch_sizes)
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training run left behind.
+
+    Attributes
+    ----------
+    run : Run
+        The description it was trained by.
+    history : DataFrame
+        One row for each epoch begun: ``epoch`` (from 1), ``batch_size``, ``updates``,
+        ``train_loss``, ``train_accuracy`` (means over the epoch's images as they were trained on),
+        ``validation_loss``, ``validation_accuracy`` (after the epoch), ``seconds``. Losses are
+        cross-entropies in nats, accuracies fractions; all are NaN in the epoch that diverged.
+    learning_rates : Tensor
+        Shape (updates,), float64: the learning rate of each update.
+    state : dict of str to Tensor
+        The weights after the last epoch.
+    best_state : dict of str to Tensor
+        The weights after the epoch with the best validation accuracy, the first of equals.
+    diverged : bool
+        Whether the training loss stopped being finite, went far above that of guessing, or
+        ended above it (see `training.has_diverged`); training then ended in that epoch.
+    """
+
+    run: Run
+    history: pd.DataFrame
+    learning_rates: Tensor
+    state: dict[str, Tensor]
+    best_state: dict[str, Tensor]
+    diverged: bool
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of all epochs."""
+        return float(self.history["seconds"].sum())
+
+    @property
+    def final(self) -> pd.Series:
+        """The last epoch's row of the history."""
+        return self.history.iloc[-1]

@@ -1,0 +1,205 @@
+"""Many training runs: in parallel, each cached on disk, none done twice.
+
+A result is kept under a key made of the description, the data's checksums, the code that makes it
+(see `fingerprints`) and the version of torch. An interrupted sweep starts again where it stopped.
+`fit_all` does this for a `Run`; `map_cached` for any pure function of plain data and tensors.
+"""
+
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hw3utils import files, paths
+from hw3utils.data.images import ImageSet, Scale
+from hw3utils.training import fingerprints, loop, networks, workers
+from hw3utils.training.runs import FitResult, Run
+
+
+def fit_all(
+    wanted: Sequence[Run],
+    train: ImageSet,
+    validation: ImageSet,
+    scale: Scale,
+    *,
+    title: str = "runs",
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> list[FitResult]:
+    """Train every run that is not in the cache yet, in parallel, and return all results in order.
+
+    Each run has a process and one thread to itself, so its result does not depend on ``n_jobs``.
+    A run that diverges is recorded as diverged and does not disturb the others.
+
+    Parameters
+    ----------
+    wanted : sequence of Run
+        Equal descriptions are trained once.
+    n_jobs : int, optional
+        Processes at a time; by default ``HW3_JOBS``, or one for each CPU core.
+    cache_dir : Path, optional
+        By default `paths.cache_dir`.
+
+    Raises
+    ------
+    ValueError
+        A run does not fit the data; nothing has been trained then.
+    """
+    for run in wanted:
+        model = networks.build(run.model, train.num_classes, 0)
+        loop.check_fits(model, run, train, validation, scale)
+    longest_first = sorted(set(wanted), key=lambda run: run.num_updates(len(train)), reverse=True)
+    checksums = [train.checksum, validation.checksum]
+    tasks = {run: (run, train.class_names, scale) for run in longest_first}
+    keys = {run: task_key(loop.fit_one, tasks[run], checksums) for run in tasks}
+    found = map_cached(
+        loop.fit_one,
+        {keys[run]: arguments for run, arguments in tasks.items()},
+        [part for images in (train, validation) for part in (images.images, images.labels)],
+        title=title,
+        note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
+        n_jobs=n_jobs,
+        cache_dir=cache_dir,
+    )
+    return [_as_result(run, found[keys[run]]) for run in wanted]
+
+
+def fit_arms(
+    arms: Mapping[str, Run],
+    seeds: int,
+    train: ImageSet,
+    validation: ImageSet,
+    scale: Scale,
+    **options: Any,
+) -> dict[str, list[FitResult]]:
+    """Train each arm of an experiment with the seeds 0, 1, … and return its results by name.
+
+    The seeds of the arms' own descriptions are not used; ``options`` go to `fit_all`.
+    """
+    runs = {name: [replace(run, seed=seed) for seed in range(seeds)] for name, run in arms.items()}
+    wanted = list(itertools.chain.from_iterable(runs.values()))
+    results = iter(fit_all(wanted, train, validation, scale, **options))
+    return {name: [next(results) for _ in repeated] for name, repeated in runs.items()}
+
+
+def map_cached(
+    function: Callable[..., dict[str, Any]],
+    tasks: Mapping[str, Sequence[Any]],
+    shared: Sequence[Tensor] = (),
+    *,
+    title: str = "tasks",
+    note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Call ``function(*task, *shared)`` for every task whose result is not on disk yet.
+
+    Each call has one thread to itself. Results are kept as they come in, so that an interrupted
+    call goes on where it stopped; a damaged file counts as none.
+
+    Parameters
+    ----------
+    function : callable
+        Pure, marked by `fingerprints.task`. Returns a dict of tensors, numbers, strings, None, and
+        lists or dicts of these.
+    tasks : mapping of str to sequence
+        The arguments of each call under its `task_key`. Started in this order: put the longest
+        first.
+    shared : sequence of Tensor
+        Large tensors that all calls get: sent to each worker once.
+    title : str
+        Before the progress bar.
+    note : callable, optional
+        What to show of a result at the progress bar's end.
+    n_jobs, cache_dir
+        As in `fit_all`.
+
+    Returns
+    -------
+    dict
+        The results under the tasks' keys, in the tasks' order.
+
+    Raises
+    ------
+    workers.ClusterError
+        The cluster cannot be used, or is lost; finished results are kept.
+    workers.CodeChangedError
+        The source files were edited since this process started.
+    """
+    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
+    places = {key: cache_dir / f"{key}.pt" for key in tasks}
+    found = {key: kept for key, place in places.items() if (kept := _load(place)) is not None}
+    missing = {key: arguments for key, arguments in tasks.items() if key not in found}
+    if not missing:
+        return {key: found[key] for key in tasks}
+    with tqdm(total=len(tasks), initial=len(found), desc=title, unit="run") as bar:
+        for key, content in workers.results(function, missing, shared, n_jobs):
+            files.write_checked(places[key], content)
+            found[key] = _read(content)
+            bar.update()
+            if note:
+                bar.set_postfix(note(found[key]))
+    return {key: found[key] for key in tasks}
+
+
+def task_key(
+    function: Callable[..., Any], arguments: Sequence[Any], checksums: Sequence[str] = ()
+) -> str:
+    """Return a key for `map_cached`: a SHA-256 digest, hexadecimal.
+
+    Parameters
+    ----------
+    function : callable
+        Counts by the code that it executes, see `fingerprints.code_digest`.
+    arguments : sequence
+        Of this call alone: dataclasses, tensors, and what JSON can hold; a TypeError otherwise.
+    checksums : sequence of str
+        Of the shared tensors.
+    """
+    decides = {
+        "code": fingerprints.code_digest((function, workers.compute), arguments),
+        "arguments": [_described(argument) for argument in arguments],
+        "data": list(checksums),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _described(value: Any) -> Any:
+    """Return what JSON can hold in place of ``value``, different for different values."""
+    if isinstance(value, Tensor):
+        content = np.ascontiguousarray(value.cpu().numpy())
+        return [str(value.dtype), list(value.shape), hashlib.sha256(content).hexdigest()]
+    if dataclasses.is_dataclass(value):
+        fields = {f.name: _described(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, (list, tuple)):
+        return [_described(item) for item in value]
+    return value
+
+
+def _as_result(run: Run, kept: dict[str, Any]) -> FitResult:
+    return FitResult(run=run, **kept | {"history": pd.DataFrame(kept["history"])})
+
+
+def _load(place: Path) -> dict[str, Any] | None:
+    """Return the kept result, or None where there is none or the file is damaged."""
+    try:
+        return _read(files.read_checked(place))
+    except (FileNotFoundError, files.CorruptFileError):
+        return None
+
+
+def _read(content: bytes) -> dict[str, Any]:
+    return torch.load(io.BytesIO(content), weights_only=True)

@@ -1,0 +1,203 @@
+"""The counts of layers: against the papers, torchvision's own networks, and torch's own counter."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hw3utils.problem2.layers import layer_table, memory, stack_savings, totals
+from hw3utils.problem2.networks import (
+    RegionProposalHead,
+    alexnet,
+    inception_naive,
+    inception_reduced,
+    same_padding,
+    torchvision_network,
+    vgg19,
+)
+from hw3utils.training.networks import LeNet5
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "known"),
+    [
+        (alexnet(groups=2), 227, 60_965_224),  # Krizhevsky et al. 2012: "60 million parameters"
+        (alexnet(groups=1), 227, 62_378_344),
+        (vgg19(), 224, 143_667_240),  # Simonyan & Zisserman 2015, Table 2: 144 million
+        (torchvision_network("alexnet"), 224, 61_100_840),
+        (torchvision_network("resnet50"), 224, 25_557_032),
+        (torchvision_network("vgg16"), 224, 138_357_544),
+    ],
+)
+def test_known_numbers_of_parameters(network, size, known):
+    assert totals(layer_table(network, (3, size, size)))["parameters"] == known
+
+
+def test_lenet_by_hand():
+    table = layer_table(LeNet5(), (1, 28, 28))
+    assert table["parameters"][table["kind"] != "pool"].tolist() == [
+        0,
+        156,
+        2416,
+        48120,
+        10164,
+        850,
+    ]
+    second = table[table["kind"] == "conv"].iloc[1]
+    assert second["output_shape"] == (16, 10, 10)
+    assert second["parameter_formula"] == "(5·5·6 + 1)·16"
+
+
+def test_vgg19_has_sixteen_convolutions_five_pools_three_linear_layers():
+    table = layer_table(vgg19(), (3, 224, 224))
+    assert table["kind"].value_counts().to_dict() == {"conv": 16, "pool": 5, "fc": 3, "input": 1}
+    blocks = table.loc[table["kind"] == "conv", "layer"].str[4].value_counts().sort_index()
+    assert blocks.tolist() == [2, 2, 4, 4, 4]
+
+
+def test_paper_vgg19_equals_torchvision_layer_by_layer():
+    ours = layer_table(vgg19(), (3, 224, 224))
+    theirs = layer_table(torchvision_network("vgg19"), (3, 224, 224))
+    theirs = theirs[theirs["layer"] != "avgpool"]  # at 224×224 it passes its input on
+    columns = ["kind", "output_shape", "activations", "parameters", "multiply_accumulates"]
+    assert ours[columns].to_numpy().tolist() == theirs[columns].to_numpy().tolist()
+
+
+def test_alexnet_shapes_of_the_paper():
+    table = layer_table(alexnet(), (3, 227, 227)).set_index("layer")
+    assert table.loc["conv1", "output_shape"] == (96, 55, 55)
+    assert table.loc["conv2", "output_shape"] == (256, 27, 27)
+    assert table.loc["pool5", "output_shape"] == (256, 6, 6)
+    # Sec. 3.5: kernels of 5×5×48, 3×3×256, 3×3×192, 3×3×192.
+    assert [table.loc[f"conv{n}", "weight_formula"] for n in (2, 3, 4, 5)] == [
+        "(5·5·48)·256",
+        "(3·3·256)·384",
+        "(3·3·192)·384",
+        "(3·3·192)·256",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (alexnet(groups=2), (3, 227, 227)),
+        (vgg19(), (3, 224, 224)),
+        (inception_naive(), (256, 32, 32)),
+        (inception_reduced(), (256, 32, 32)),
+        (RegionProposalHead(), (512, 37, 37)),
+        (torchvision_network("resnet50"), (3, 224, 224)),
+        (torchvision_network("mobilenet_v2"), (3, 160, 192)),
+    ],
+)
+def test_operations_equal_torchs_own_counter(network, shape):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.empty(1, *shape, device="meta"))
+    expected = counter.get_total_flops() // 2  # torch counts a multiply–accumulate as two
+    assert totals(layer_table(network, shape))["multiply_accumulates"] == expected
+
+
+def test_formulas_have_the_value_that_stands_beside_them():
+    tables = [
+        layer_table(alexnet(), (3, 227, 227)),
+        layer_table(inception_reduced(), (256, 32, 32)),
+        layer_table(torchvision_network("resnet18"), (3, 64, 64)),
+    ]
+    pairs = {
+        "activation_formula": "activations",
+        "weight_formula": "weights",
+        "parameter_formula": "parameters",
+        "operation_formula": "multiply_accumulates",
+    }
+    for table in tables:
+        for formula, value in pairs.items():
+            computed = [eval(text.replace("·", "*")) for text in table[formula]]
+            assert computed == table[value].tolist()
+
+
+def test_activations_are_the_numbers_that_a_real_network_holds():
+    network = torchvision_network("vgg11").to_empty(device="cpu").eval()
+    seen = []
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.Linear)):
+            module.register_forward_hook(lambda module, inputs, output: seen.append(output.numel()))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 64, 64))
+    table = layer_table(torchvision_network("vgg11"), (3, 64, 64))
+    counted = table[~table["layer"].isin(["input", "avgpool"])]
+    assert counted["activations"].tolist() == seen
+
+
+def test_the_network_itself_is_left_alone():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    layer_table(network, (3, 8, 8))
+    assert network.training and not network[0]._forward_hooks
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_module_used_twice_has_its_parameters_once():
+    layer = nn.Conv2d(4, 4, 3, padding=1)
+    table = layer_table(nn.Sequential(layer, nn.ReLU(), layer), (4, 8, 8))
+    assert totals(table)["parameters"] == 4 * (4 * 9 + 1)
+    assert totals(table)["multiply_accumulates"] == 2 * 8 * 8 * 4 * 4 * 9
+
+
+def test_inception_handout_numbers():
+    naive = totals(layer_table(inception_naive(), (256, 32, 32)))
+    reduced = totals(layer_table(inception_reduced(), (256, 32, 32)))
+    assert naive["multiply_accumulates"] == 1024 * 256 * (128 + 9 * 192 + 25 * 96)
+    assert reduced["multiply_accumulates"] == 1024 * (
+        256 * (128 + 128 + 32 + 64) + 9 * 128 * 192 + 25 * 32 * 96
+    )
+    x = torch.zeros(1, 256, 32, 32)
+    for module, channels in ((inception_naive(), 672), (inception_reduced(), 480)):
+        assert module.to_empty(device="cpu")(x).shape == (1, channels, 32, 32)
+
+
+def test_memory_of_a_linear_layer_by_hand():
+    table = layer_table(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), (3, 2, 2))
+    counts = memory(table, batch_size=7)
+    assert counts["forward"] == 4 * (7 * (12 + 5) + 65)
+    assert counts["forward_and_backward"] == 4 * (2 * 7 * (12 + 5) + 3 * 65)
+
+
+def test_two_and_three_small_kernels_save_what_the_vgg_paper_says():
+    # Simonyan & Zisserman 2015, Sec. 2.3: 27 C² against 49 C² weights; the 7×7 has 81 % more.
+    frame = stack_savings(7, channels=1)
+    assert frame["weights"].tolist() == [49, 27]
+    assert round(100 * (49 / frame["weights"][1] - 1)) == 81
+    assert stack_savings(5, channels=64)["saving"][1] == pytest.approx(7 / 25)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: layer_table(vgg19(), (3, 224)), "three positive integers"),
+        (lambda: layer_table(vgg19(), (3, 0, 224)), "three positive integers"),
+        (lambda: layer_table(vgg19(), (3, 224.0, 224)), "three positive integers"),
+        (lambda: layer_table(vgg19(), (1, 224, 224)), "conv1_1 expects 3 channels and got 1"),
+        (lambda: layer_table(alexnet(), (3, 9, 9)), "conv1: its kernel of 11 is larger"),
+        (lambda: layer_table(alexnet(), (3, 30, 227)), "pool2: its kernel of 3 is larger"),
+        (lambda: layer_table(alexnet(), (3, 300, 300)), "fc6 expects 9216 inputs"),
+        (
+            lambda: layer_table(nn.Conv2d(3, 4, 3, stride=0), (3, 8, 8)),
+            "layer Conv2d: stride=\\(0, 0\\)",
+        ),
+        (lambda: layer_table(nn.MaxPool2d(2, stride=(2, -1)), (3, 8, 8)), "stride=\\(2, -1\\)"),
+        (lambda: layer_table(nn.LayerNorm(8), (3, 8, 8)), "no row accounts for them"),
+        (lambda: alexnet(groups=3), "choose 2"),
+        (lambda: same_padding(4), "positive odd integer"),
+        (lambda: stack_savings(4, 64), "odd receptive field"),
+        (lambda: stack_savings(1, 64), "odd receptive field"),
+        (lambda: stack_savings(3, 0), "channels=0"),
+        (lambda: memory(layer_table(LeNet5(), (1, 28, 28)), batch_size=0), "batch_size=0"),
+    ],
+)
+def test_bad_input_is_refused_with_a_reason(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_an_unknown_torchvision_network_is_refused():
+    with pytest.raises(ValueError, match="alexnot"):
+        torchvision_network("alexnot")

@@ -1,0 +1,242 @@
+"""Boxes, anchors and suppression: against torchvision's operators, and on the real photograph."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision import ops
+from torchvision.models.detection._utils import BoxCoder, Matcher
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+
+from hw3utils.problem2.proposals import example
+from hw3utils.problem2.proposals.boxes import (
+    anchor_grid,
+    anchor_shapes,
+    clip_boxes,
+    decode,
+    encode,
+    inside_image,
+    iou,
+    label_anchors,
+)
+from hw3utils.problem2.proposals.example import non_maximum_suppression, propose
+
+
+@st.composite
+def box_sets(draw, smallest=0, largest=40):
+    """Draw float32 boxes on a coarse grid: many equal ones, many touching, some of area 0."""
+    coordinates = st.integers(0, 12)
+    count = draw(st.integers(smallest, largest))
+    corners = draw(
+        st.lists(
+            st.tuples(coordinates, coordinates, coordinates, coordinates),
+            min_size=count,
+            max_size=count,
+        )
+    )
+    rows = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+
+
+def random_boxes(count, seed, side=100.0):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * side
+    return torch.cat([corner, corner + 4 + torch.rand(count, 2, generator=generator) * side], dim=1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(box_sets(), st.data())
+def test_suppression_equals_torchvision_ties_included(boxes, data):
+    scores = torch.tensor(
+        data.draw(st.lists(st.integers(0, 3), min_size=len(boxes), max_size=len(boxes))),
+        dtype=torch.float32,
+    )
+    threshold = data.draw(st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.5, 0.7, 1.0]))
+    result = non_maximum_suppression(boxes, scores, threshold)
+    assert result.kept.tolist() == ops.nms(boxes, scores, threshold).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_suppression_equals_torchvision_on_many_boxes(dtype):
+    boxes = random_boxes(1500, seed=1).to(dtype)
+    scores = torch.rand(1500, generator=torch.Generator().manual_seed(2)).to(dtype)
+    for threshold in (0.3, 0.5, 0.7):
+        expected = ops.nms(boxes, scores, threshold)
+        assert torch.equal(non_maximum_suppression(boxes, scores, threshold).kept, expected)
+
+
+def test_suppression_of_nothing_is_nothing():
+    result = non_maximum_suppression(torch.zeros(0, 4), torch.zeros(0))
+    assert result.kept.shape == (0,) and result.steps == ()
+
+
+@settings(deadline=None)
+@given(box_sets(smallest=1), st.floats(0, 1))
+def test_the_steps_tell_the_whole_story(boxes, threshold):
+    """Each box is kept or suppressed exactly once, and each suppression has its reason."""
+    scores = torch.arange(len(boxes), dtype=torch.float32) % 5
+    result = non_maximum_suppression(boxes, scores, threshold)
+    seen = [i for step in result.steps for i in (step.kept, *step.suppressed)]
+    assert sorted(seen) == list(range(len(boxes)))
+    overlap = iou(boxes, boxes).double()
+    undecided = len(boxes)
+    for step in result.steps:
+        undecided -= 1 + len(step.suppressed)
+        assert step.left == undecided
+        assert all(value > threshold for value in step.overlaps)
+        assert list(step.overlaps) == [overlap[step.kept, i] for i in step.suppressed]
+        assert all(scores[i] <= step.score for i in step.suppressed)
+    kept = overlap[result.kept][:, result.kept].fill_diagonal_(0)
+    assert (kept <= threshold).all()
+
+
+@settings(deadline=None)
+@given(box_sets(), box_sets())
+def test_iou_equals_torchvision(first, second):
+    expected = ops.box_iou(first, second).nan_to_num(0.0)  # two boxes of area 0: 0/0
+    assert torch.equal(iou(first, second), expected)
+
+
+def test_iou_by_hand():
+    first = torch.tensor([[0.0, 0, 2, 2]])
+    second = torch.tensor([[1.0, 1, 3, 3], [0, 0, 2, 2], [2, 0, 4, 2], [0.5, 0.5, 1, 1]])
+    assert iou(first, second)[0].tolist() == pytest.approx([1 / 7, 1, 0, 1 / 16])
+
+
+def test_box_coding_equals_torchvision():
+    boxes, anchors = random_boxes(300, seed=3).double(), random_boxes(300, seed=4).double()
+    coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
+    offsets = encode(boxes, anchors)
+    torch.testing.assert_close(offsets, coder.encode_single(boxes, anchors))
+    wild = torch.randn(300, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5)) * 4
+    torch.testing.assert_close(decode(wild, anchors), coder.decode_single(wild, anchors))
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_decoding_undoes_encoding(seed):
+    boxes, anchors = random_boxes(20, seed).double(), random_boxes(20, seed + 1).double()
+    torch.testing.assert_close(decode(encode(boxes, anchors), anchors), boxes)
+
+
+def test_zero_offsets_leave_the_anchor():
+    anchors = random_boxes(10, seed=6)
+    torch.testing.assert_close(decode(torch.zeros(10, 4), anchors), anchors)
+
+
+def test_a_wild_offset_does_not_overflow():
+    box = decode(torch.tensor([[0.0, 0, 1e6, 1e6]]), torch.tensor([[0.0, 0, 16, 16]]))
+    assert torch.isfinite(box).all()
+    assert float(box[0, 2] - box[0, 0]) == pytest.approx(1000)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000))
+def test_clipping_equals_torchvision(seed):
+    boxes = random_boxes(30, seed) * 2 - 100
+    clipped = clip_boxes(boxes, height=80, width=50)
+    assert torch.equal(clipped, ops.clip_boxes_to_image(boxes, (80, 50)))
+    assert inside_image(clipped, 80, 50).all()
+    assert torch.equal(inside_image(boxes, 80, 50), (clipped == boxes).all(dim=1))
+
+
+def test_anchors_equal_torchvision_up_to_its_rounding_and_its_corner():
+    """Torchvision rounds anchors to whole pixels and centres them on the corners of the cells."""
+    generator = AnchorGenerator(((128, 256, 512),), ((0.5, 1.0, 2.0),))
+    stride = [torch.tensor(16), torch.tensor(16)]
+    (theirs,) = generator.grid_anchors([[5, 7]], [stride])
+    ours = anchor_grid(5, 7, 16, anchor_shapes()) - 8
+    assert ours.shape == theirs.shape == (5 * 7 * 9, 4)
+    assert float((ours - theirs).abs().max()) <= 0.5
+
+
+def test_anchors_have_the_paper_s_areas_and_ratios():
+    shapes = anchor_shapes()
+    assert shapes.prod(dim=1).tolist() == pytest.approx([128**2, 256**2, 512**2] * 3)
+    assert (shapes[:, 1] / shapes[:, 0]).tolist() == pytest.approx([0.5] * 3 + [1] * 3 + [2] * 3)
+
+
+def test_labels_equal_torchvision_on_the_photograph():
+    objects = example.object_boxes()
+    anchors = anchor_grid(37, 37, 16, anchor_shapes())
+    matches = Matcher(0.7, 0.3, allow_low_quality_matches=True)(iou(objects, anchors))
+    expected = torch.where(matches >= 0, 1, torch.where(matches == -1, 0, -1))
+    assert torch.equal(label_anchors(anchors, objects), expected)
+
+
+def test_an_object_that_no_anchor_fits_still_gets_a_positive_one():
+    anchors = anchor_grid(10, 10, 16, anchor_shapes(scales=(64,), ratios=(1.0,)))
+    thin = torch.tensor([[20.0, 20, 150, 30]], dtype=torch.float64)
+    assert float(iou(anchors, thin).max()) < 0.3
+    labels = label_anchors(anchors, thin)
+    assert (labels == 1).any()
+    assert torch.equal(labels == 1, iou(anchors, thin)[:, 0] == iou(anchors, thin).max())
+
+
+def test_without_objects_everything_is_background():
+    anchors = anchor_grid(2, 2, 16, anchor_shapes())
+    assert label_anchors(anchors, torch.zeros(0, 4, dtype=torch.float64)).tolist() == [0] * 36
+
+
+def test_the_photograph_ends_with_one_good_proposal_for_each_object():
+    made = example.proposal_example()
+    assert made.image.shape == (600, 600, 3) and made.image.std() > 50
+    proposals = made.proposals
+    best = proposals.clipped[proposals.passed[:3]]
+    overlap = iou(best, made.objects)
+    assert sorted(overlap.argmax(dim=1).tolist()) == [0, 1, 2]
+    assert float(overlap.max(dim=1).values.min()) > 0.8
+    assert len(proposals.passed) == 300
+    assert inside_image(proposals.clipped, 600, 600).all()
+    assert not inside_image(proposals.decoded, 600, 600).all()
+    expected = ops.nms(proposals.clipped, made.scores, 0.7)
+    assert torch.equal(proposals.kept, expected)
+
+
+def test_small_boxes_are_dropped_before_suppression():
+    anchors = torch.tensor([[0.0, 0, 10, 10], [200, 200, 210, 210], [50, 50, 60, 60]])
+    scores = torch.tensor([0.1, 0.9, 0.8])
+    result = propose(anchors, scores, torch.zeros(3, 4), image_size=(100, 100))
+    assert result.large.tolist() == [0, 2]  # the second lies outside the image
+    assert result.kept.tolist() == [2, 0]
+
+
+ONE = torch.tensor([[0.0, 0.0, 4.0, 4.0]])
+FLIPPED = torch.tensor([[4.0, 0.0, 0.0, 4.0]])
+FLAT = torch.tensor([[0.0, 0.0, 4.0, 0.0]])
+NAN = torch.tensor([[0.0, 0.0, math.nan, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: iou(FLIPPED, ONE), "first: box 0 .* width or height that is not 0 or more"),
+        (lambda: iou(ONE, NAN), "second: row 0 is NaN"),
+        (lambda: iou(ONE.long(), ONE), "floating-point"),
+        (lambda: iou(torch.zeros(3), ONE), "n×4"),
+        (lambda: encode(FLAT, ONE), "not greater than 0"),
+        (lambda: encode(ONE.repeat(2, 1), ONE), "2 boxes, 1 anchors"),
+        (lambda: decode(torch.zeros(1, 4), FLAT), "not greater than 0"),
+        (lambda: decode(NAN, ONE), "offsets: row 0 is NaN"),
+        (lambda: decode(torch.zeros(1, 5), ONE), "offsets: expected n×4"),
+        (lambda: decode(torch.zeros(2, 4), ONE), "2 offsets, 1 anchors"),
+        (lambda: clip_boxes(FLIPPED, 10, 10), "x1 must come before x2"),
+        (lambda: non_maximum_suppression(ONE, torch.tensor([math.nan])), "scores: row 0 is NaN"),
+        (lambda: non_maximum_suppression(ONE, torch.zeros(2)), "1 boxes, 2 scores"),
+        (lambda: non_maximum_suppression(ONE, torch.zeros(1, 1)), "one number for each box"),
+        (lambda: non_maximum_suppression(FLIPPED, torch.zeros(1)), "x1 must come before x2"),
+        (lambda: non_maximum_suppression(ONE, torch.zeros(1), 1.5), "threshold=1.5"),
+        (lambda: label_anchors(ONE, ONE, positive=0.2, negative=0.3), "negative=0.3"),
+        (lambda: anchor_shapes(scales=(0,)), "scales"),
+        (lambda: anchor_shapes(ratios=()), "ratios"),
+        (lambda: anchor_grid(0, 3, 16, anchor_shapes()), "rows=0"),
+        (lambda: anchor_grid(3, 3, 0, anchor_shapes()), "stride=0"),
+        (lambda: propose(ONE, torch.zeros(1), torch.zeros(1, 4), (9, 9), top=0), "top=0"),
+        (lambda: example.simulate_rpn(ONE.double(), torch.zeros(0, 4)), "at least one object"),
+    ],
+)
+def test_bad_input_is_refused_with_a_reason(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

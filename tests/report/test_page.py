@@ -1,0 +1,123 @@
+"""The report of the committed run: complete, in order, readable offline."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from hw3utils import __main__, paths
+from hw3utils.report import notebooks, page, summary
+
+QUESTIONS = (
+    "1.1 1.2 1.3 2.1 2.2 2.3 2.4a 2.4b 2.4c 2.4d 2.5a 2.5b 2.5c 2.5d 3.1a 3.1b 3.1c 3.2a 3.2b "
+    "4.1 4.2a 4.2b 4.3a 4.3b 4.3c 4.3d"
+).split()
+POINTS = {1: 20, 2: 35, 3: 25, 4: 20}
+
+
+def results():
+    folder = paths.project_root() / "answers" / "results"
+    return {
+        problem: json.loads((folder / f"{problem}.json").read_text(encoding="utf-8"))
+        for problem in notebooks.PROBLEMS
+    }
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return page.write_html(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def html(written):
+    return written.read_text(encoding="utf-8")
+
+
+def test_every_question_of_the_handout_has_its_answer_and_its_points():
+    table = summary.summary(results())
+    assert list(table["question"]) == QUESTIONS
+    points = table.groupby(table["question"].str[0].astype(int))["points"].sum()
+    assert points.to_dict() == POINTS
+    assert table["answer"].str.len().min() > 10
+
+
+def test_the_answers_follow_the_results():
+    found = results()
+    before = summary.summary(found).set_index("question")["answer"]
+    found["problem1"]["lr_max"] = 0.123
+    found["problem3"]["finetune"]["0.1"]["validation"] = 0.99
+    found["problem4"]["several_labels"].append({"labels": 3, "images": 1000})
+    after = summary.summary(found).set_index("question")["answer"]
+    assert set(after.index[before != after]) == {"1.1", "3.1c", "4.3c"}
+    assert "lr_max = 0.12" in after["1.1"] and after["3.1c"].endswith("images: 0.1.")
+
+
+def test_the_problems_come_in_order_after_the_summary(html):
+    titles = re.findall(r"<h1[^>]*>(.*?)</h1>", html, re.DOTALL)
+    assert len(titles) == 5
+    for number, title in enumerate(titles[1:], start=1):
+        assert f"Problem {number}." in " ".join(title.split())
+
+
+def test_every_link_inside_the_page_leads_to_one_place(html):
+    anchors = re.findall(r'\bid="([^"]+)"', html)
+    headings = re.findall(r'<h[1-6][^>]* id="([^"]+)"', html)
+    assert len(headings) == len(set(headings)) > 50
+    targets = re.findall(r'href="#([^"]+)"', html)
+    assert len(targets) > 60
+    assert {anchors.count(target) for target in targets if not target.startswith("cb")} == {1}
+
+
+def test_the_page_needs_no_network(html):
+    assert not re.search(r'<(?:script|img|link|iframe)[^>]*(?:src|href)="(?!data:)', html)
+    assert not re.search(r"url\(\s*[\"']?https?:", html)
+    assert html.count('src="data:image/png') + html.count("<svg") >= 30
+    assert "<math" in html
+
+
+def test_outputs_are_shown_in_their_richest_form(html):
+    assert "IPython.core.display" not in html
+    assert html.count("<table") > 40
+
+
+def test_no_run_folder_and_no_browser_are_said_plainly(tmp_path, written, monkeypatch, capsys):
+    assert __main__.main(["report", "--output", str(tmp_path / "none")]) == 2
+    assert "run the notebooks first" in capsys.readouterr().err
+    monkeypatch.setattr(page, "find_browser", lambda: None)
+    monkeypatch.setattr(page, "write_html", lambda output: written)
+    assert __main__.main(["report", "--output", str(tmp_path)]) == 0
+    assert "report.pdf was not made" in capsys.readouterr().out
+
+
+def test_only_finished_problems_are_taken_from_a_run(tmp_path):
+    """Another process may be at work on a problem in the same folder: a Slurm array, say."""
+    root = paths.project_root()
+    (tmp_path / "answers" / "results").mkdir(parents=True)
+    for problem in ("problem1", "problem2", "problem4"):
+        shutil.copy(root / "notebooks" / f"{problem}.ipynb", tmp_path)
+    for problem in ("problem2", "problem4"):
+        name = f"answers/results/{problem}.json"
+        shutil.copy(root / name, tmp_path / name)
+    begun = json.loads((tmp_path / "problem4.ipynb").read_text(encoding="utf-8"))
+    begun["cells"][-1].update(cell_type="code", execution_count=None, outputs=[])
+    (tmp_path / "problem4.ipynb").write_text(json.dumps(begun), encoding="utf-8")
+    text = page.write_html(tmp_path).read_text(encoding="utf-8")
+    front = text[: text.index("Contents</h2>")]
+    assert len(re.findall(r"this\s+run<", front)) == 1
+    assert len(re.findall(r"the\s+committed\s+run<", front)) == 3
+
+
+@pytest.mark.skipif(page.find_browser() is None, reason="no Chromium, Chrome or Edge is installed")
+def test_a_browser_prints_it(written):
+    printed = page.print_pdf(written, page.find_browser()).read_bytes()
+    assert printed.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) > 30 or len(printed) > 1_000_000
+
+
+def test_a_browser_that_fails_is_named_and_leaves_nothing(tmp_path):
+    html = tmp_path / "report.html"
+    html.write_text("<p>x</p>")
+    with pytest.raises(OSError, match="could not print report.html"):
+        page.print_pdf(html, shutil.which("false") or "false")
+    assert list(tmp_path.iterdir()) == [html]

@@ -1,0 +1,186 @@
+"""The command line and papermill, on small notebooks made here."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from hw3utils import __main__, paths
+from hw3utils.report import notebooks
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder with one small notebook; data are not asked for."""
+    monkeypatch.setenv("HW3_HOME", str(tmp_path))
+    monkeypatch.delenv("HW3_OUTPUT", raising=False)
+    monkeypatch.setattr(__main__, "_data", lambda asked: 0)
+    monkeypatch.setattr(__main__, "_write_report", lambda output: [output / "report.html"])
+    parameters = new_code_cell("profile = None  # the size\nn = 2  # how many")
+    parameters.metadata["tags"] = ["parameters"]
+    work = new_code_cell(
+        "import os, sys\nfrom pathlib import Path\n"
+        "print('working', file=sys.stderr)\n"
+        "out = Path(os.environ['HW3_OUTPUT'])\n"
+        "for folder in ('figures', 'answers/results'):\n"
+        "    (out / folder).mkdir(parents=True, exist_ok=True)\n"
+        "(out / 'figures' / 'problem1_new.png').write_bytes(b'png')\n"
+        "(out / 'answers' / 'results' / 'problem1.json').write_text(str(n))\n"
+        "print(profile, 10 // n)"
+    )
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    notebook = new_notebook(cells=[parameters, work])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata.language_info = {"name": "python"}
+    nbformat.write(notebook, folder / "problem1.ipynb")
+    return tmp_path
+
+
+def outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    return [
+        output["text"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stdout"
+    ]
+
+
+def test_a_run_writes_notebook_html_figures_and_results(project, capsys):
+    assert __main__.main(["run", "problem1", "--profile", "smoke", "-p", "n=5"]) == 0
+    output = project / "output" / "smoke-changed"
+    assert outputs(output / "problem1.ipynb") == ["smoke 2\n"]
+    assert "smoke 2" in (output / "problem1.html").read_text(encoding="utf-8")
+    assert (output / "answers" / "results" / "problem1.json").read_text() == "5"
+    assert str(output) in capsys.readouterr().out
+    assert "HW3_OUTPUT" not in os.environ
+
+
+def test_the_output_folder_can_be_chosen_and_the_notebook_stays_as_it_was(project, tmp_path):
+    before = (project / "notebooks" / "problem1.ipynb").read_bytes()
+    target = tmp_path / "elsewhere" / "deep"
+    assert __main__.main(["run", "--profile", "smoke", "--output", str(target)]) == 0
+    assert (target / "problem1.html").is_file()
+    assert (project / "notebooks" / "problem1.ipynb").read_bytes() == before
+
+
+def test_a_failing_cell_gives_status_1_names_the_cell_and_keeps_the_notebook(project, capsys):
+    assert __main__.main(["run", "--profile", "smoke", "-p", "n=0"]) == 1
+    message = capsys.readouterr().err
+    assert "problem1: cell" in message and "ZeroDivisionError" in message
+    partial = nbformat.read(project / "output" / "smoke-changed" / "problem1.ipynb", as_version=4)
+    assert any(
+        output["output_type"] == "error"
+        for cell in partial.cells
+        for output in cell.get("outputs", [])
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "problem9"], "unknown problem problem9: choose from problem1"),
+        (["run", "--profile", "huge"], "unknown profile 'huge': choose one of smoke, laptop, full"),
+        (["run", "-p", "m=3"], "problem1 has no parameter m: choose from n, profile"),
+        (["run", "-p", "profile=full"], "--profile"),
+        (["run", "-p", "n"], "NAME=VALUE expected"),
+        (["run", "-p", "__import__('os')=1"], "NAME=VALUE expected"),
+        (["publish"], "holds no executed problem1"),
+    ],
+)
+def test_what_is_unknown_is_refused_with_what_is_allowed(project, capsys, arguments, words):
+    assert __main__.main(arguments) == 2
+    assert words in capsys.readouterr().err
+    assert not (project / "output").exists(), "something was started all the same"
+
+
+def test_a_value_that_looks_like_code_stays_a_string():
+    assert __main__._parameter("name=__import__('os').getcwd()") == (
+        "name",
+        "__import__('os').getcwd()",
+    )
+    assert __main__._parameter("n=3") == ("n", 3)
+    assert __main__._parameter("rates=[0.1, 1]") == ("rates", [0.1, 1])
+
+
+def test_cleaning_keeps_the_results_and_drops_what_the_run_left():
+    cell = new_code_cell("x", execution_count=7)
+    cell.metadata = {"tags": ["nbval-check-output"], "papermill": {"duration": 1}}
+    cell.outputs = [
+        new_output("stream", name="stderr", text="100%|████| 3/3"),
+        new_output("stream", name="stdout", text="61,706"),
+    ]
+    injected = new_code_cell("n = 5")
+    injected.metadata = {"tags": ["injected-parameters"]}
+    notebook = new_notebook(cells=[injected, cell])
+    notebook.metadata = {"widgets": {}, "papermill": {}, "language_info": {"version": "3.11"}}
+    cleaned = notebooks.clean(notebook)
+    (kept,) = cleaned.cells
+    assert [output["text"] for output in kept.outputs] == ["61,706"]
+    assert kept.metadata == {"tags": ["nbval-check-output"]}
+    assert kept.execution_count == 1
+    assert not {"widgets", "papermill"} & set(cleaned.metadata)
+    assert "papermill" in notebook.metadata, "the notebook given was changed"
+
+
+def test_publishing_replaces_notebook_figures_and_results(project, capsys):
+    for folder in ("figures", "answers/results"):
+        (project / folder).mkdir(parents=True)
+    (project / "figures" / "problem1_old.png").write_bytes(b"old")
+    (project / "figures" / "problem2_kept.png").write_bytes(b"kept")
+    assert __main__.main(["run", "--profile", "laptop"]) == 0
+    assert __main__.main(["publish"]) == 0
+    assert sorted(path.name for path in (project / "figures").iterdir()) == [
+        "problem1_new.png",
+        "problem2_kept.png",
+    ]
+    assert (project / "answers" / "results" / "problem1.json").read_text() == "2"
+    committed = project / "notebooks" / "problem1.ipynb"
+    assert outputs(committed) == ["laptop 5\n"]
+    assert "papermill" not in json.loads(committed.read_text(encoding="utf-8"))["metadata"]
+
+
+def test_no_network_and_no_data_is_one_error_that_lists_what_was_tried(tmp_path):
+    """A real process whose torchvision, apt and installed files all fail."""
+    program = (
+        "import socket, sys\n"
+        "def refuse(*a, **k): raise OSError('network is unreachable')\n"
+        "socket.getaddrinfo = socket.create_connection = refuse\n"
+        "from hw3utils import __main__\n"
+        "sys.exit(__main__.main(['data']))\n"
+    )
+    environment = os.environ | {"HW3_DATA": str(tmp_path), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    for words in (
+        "1. already in", "2. torchvision's download", "3. installed package", "4. apt-get download",
+        "apt-get is not installed", "Put these files by hand into", "train-images-idx3-ubyte",
+    ):  # fmt: skip
+        assert words in done.stderr, f"{words!r} is missing from:\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("missing", ["nbformat", "papermill"])
+def test_without_the_packages_that_run_notebooks_one_line_says_what_brings_them(missing):
+    program = (
+        "import sys\n"
+        f"sys.modules[{missing!r}] = None\n"
+        "from hw3utils import __main__\n"
+        "sys.exit(__main__.main(['run', 'problem2', '--profile', 'smoke']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{missing} is not installed" in done.stderr and "hw3utils[run]" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_data_command_verifies_the_real_files(capsys):
+    assert __main__.main(["data"]) == 0
+    assert str(paths.data_dir()) in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""A run that is killed and started again ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from hw3utils.data.images import ImageSet, Scale
+from hw3utils.training import loop, networks
+from hw3utils.training.batches import accumulate_within_memory
+from hw3utils.training.runs import Run
+from hw3utils.training.schedules import Constant, Cyclical, LinearDecay, OneCycle, Steps
+
+SCALE = Scale((0.5,), (0.5,))
+
+
+def noise(n, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (n, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    return ImageSet(images, labels, ("a", "b", "c"))
+
+
+def mirror_some(images, generator):
+    flipped = torch.rand(len(images), generator=generator) < 0.5
+    pixels = torch.where(flipped.view(-1, 1, 1, 1), images.images.flip(3), images.images)
+    return ImageSet(pixels, images.labels, images.class_names)
+
+
+class Interruption(Exception):
+    pass
+
+
+def fit(run, checkpoint, augment=mirror_some):
+    model = networks.build("lenet5", 3, run.seed)
+    return loop.fit(
+        model, run, noise(70, 1), noise(20, 2), SCALE, augment=augment, checkpoint=checkpoint
+    )
+
+
+def assert_same(first, second):
+    for name in first.state:
+        assert torch.equal(first.state[name], second.state[name]), name
+        assert torch.equal(first.best_state[name], second.best_state[name]), name
+    columns = [column for column in first.history if column != "seconds"]
+    assert first.history[columns].equals(second.history[columns])
+    assert torch.equal(first.learning_rates, second.learning_rates)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [Constant(0.05), LinearDecay(0.05), OneCycle(0.05), Cyclical(0.01, lr_max=0.1), Steps(0.05)],
+    ids=lambda schedule: type(schedule).__name__,
+)
+def test_interrupted_run_ends_like_the_uninterrupted_one(schedule, tmp_path, monkeypatch):
+    run = Run("lenet5", schedule, epochs=4, batch_size=32, weight_decay=5e-4)
+    whole = fit(run, None)
+    save = loop.save_checkpoint
+
+    def save_then_stop(*args, rows, **records):
+        save(*args, rows=rows, **records)
+        if len(rows) == 2:
+            raise Interruption
+
+    monkeypatch.setattr(loop, "save", save_then_stop)
+    with pytest.raises(Interruption):
+        fit(run, tmp_path / "run.pt")
+    monkeypatch.setattr(loop, "save", save)
+    assert_same(whole, fit(run, tmp_path / "run.pt"))
+
+
+def test_finished_run_is_read_not_repeated(tmp_path):
+    run = Run("lenet5", Constant(0.05), epochs=2, batch_size=32)
+    first = fit(run, tmp_path / "run.pt")
+    second = fit(run, tmp_path / "run.pt")
+    assert_same(first, second)
+    assert first.seconds == second.seconds, "the second call trained again"
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path):
+    fit(Run("lenet5", Constant(0.05), epochs=1, batch_size=32), tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="checkpoint of another run"):
+        fit(Run("lenet5", Constant(0.01), epochs=1, batch_size=32), tmp_path / "run.pt")
+
+
+def test_damaged_checkpoint_only_costs_time(tmp_path):
+    run = Run("lenet5", Constant(0.05), epochs=2, batch_size=32)
+    first = fit(run, tmp_path / "run.pt")
+    content = (tmp_path / "run.pt").read_bytes()
+    (tmp_path / "run.pt").write_bytes(content[: len(content) // 2])
+    assert_same(first, fit(run, tmp_path / "run.pt"))
+
+
+KILLED = """
+    import sys, time, torch
+    torch.set_num_threads(1)
+    from pathlib import Path
+    from test_checkpoints import Constant, Run, checkpoints, fit
+    save = checkpoints.save
+    def slow(*args, **kwargs):
+        save(*args, **kwargs)
+        print("saved", flush=True)
+        time.sleep(0.3)
+    checkpoints.save = slow
+    fit(Run("lenet5", Constant(0.05), epochs=30, batch_size=32), Path({file!r}))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_process_resumes(tmp_path):
+    file = tmp_path / "run.pt"
+    tests = os.path.dirname(__file__)  # noqa: PTH120
+    code = textwrap.dedent(KILLED).format(tests=tests, file=str(file))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "saved\n"
+    process.stdout.readline()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    run = Run("lenet5", Constant(0.05), epochs=30, batch_size=32)
+    assert_same(fit(run, None), fit(run, file))
+
+
+class SmallMemory(torch.nn.Module):
+    """Stands for a GPU on which at most ``limit`` images fit."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit, self.inner = limit, networks.build("lenet5", 3, 0)
+
+    def forward(self, images):
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.inner(images)
+
+
+def test_micro_batch_halves_until_it_fits_and_the_gradient_stays():
+    images, batch = noise(40, 3), torch.arange(37)
+    small, large = SmallMemory(5), SmallMemory(100)
+    with pytest.warns(UserWarning, match="the batch of 37 stays"):
+        totals, used = accumulate_within_memory(small, images, batch, SCALE)
+    assert used == 5
+    expected, unchanged = accumulate_within_memory(large, images, batch, SCALE)
+    assert unchanged is None
+    torch.testing.assert_close(totals, expected)
+    for one, other in zip(small.parameters(), large.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_one_image_that_does_not_fit_is_an_error():
+    with pytest.warns(UserWarning), pytest.raises(torch.OutOfMemoryError):
+        accumulate_within_memory(SmallMemory(0), noise(8, 3), torch.arange(8), SCALE)

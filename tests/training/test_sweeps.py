@@ -1,0 +1,200 @@
+"""Many runs: the cache, what spoils it, and a killed process."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import psutil
+import pytest
+import torch
+
+from hw3utils.data.images import ImageSet
+from hw3utils.problem3 import last_layer
+from hw3utils.training import sweeps, workers
+from hw3utils.training.runs import Run
+from hw3utils.training.schedules import Constant, LinearDecay
+
+RUNS = [Run("lenet5", Constant(lr), epochs=1, batch_size=32) for lr in (1e-3, 0.05, 1e6)]
+
+
+def same(first, second):
+    return (
+        first.run == second.run
+        and first.diverged == second.diverged
+        and all(
+            torch.equal(first.state[name].nan_to_num(), second.state[name].nan_to_num())
+            for name in first.state
+        )
+        and first.history.drop(columns="seconds").equals(second.history.drop(columns="seconds"))
+    )
+
+
+def test_results_come_in_order_and_do_not_depend_on_the_number_of_workers(
+    train, validation, scale, tmp_path
+):
+    one = sweeps.fit_all(RUNS, train, validation, scale, n_jobs=1, cache_dir=tmp_path / "1")
+    two = sweeps.fit_all(RUNS, train, validation, scale, n_jobs=2, cache_dir=tmp_path / "2")
+    assert [result.run for result in one] == RUNS
+    assert all(same(a, b) for a, b in zip(one, two, strict=True))
+    assert [result.diverged for result in one] == [False, False, True]
+
+
+def test_finished_runs_are_not_repeated(train, validation, scale, tmp_path):
+    first = sweeps.fit_all(RUNS, train, validation, scale, cache_dir=tmp_path)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = sweeps.fit_all(RUNS, train, validation, scale, cache_dir=tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+    assert all(same(a, b) for a, b in zip(first, again, strict=True))
+    assert [r.seconds for r in first] == [r.seconds for r in again]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered"])
+def test_a_damaged_result_is_computed_again(train, validation, scale, tmp_path, damage):
+    (first,) = sweeps.fit_all(RUNS[:1], train, validation, scale, n_jobs=1, cache_dir=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    content = bytearray(kept.read_bytes())
+    content[len(content) // 2] ^= 1
+    kept.write_bytes(content if damage == "altered" else content[:-10])
+    (again,) = sweeps.fit_all(RUNS[:1], train, validation, scale, n_jobs=1, cache_dir=tmp_path)
+    assert same(first, again)
+
+
+def test_the_key_depends_on_run_data_scale_and_code(train, validation, scale, monkeypatch):
+    run = RUNS[0]
+    pixels = train.images.clone()
+    pixels[0, 0, 0, 0] ^= 1
+    keys = {
+        sweeps.result_key(run, train, validation, scale),
+        sweeps.result_key(RUNS[1], train, validation, scale),
+        sweeps.result_key(
+            Run("lenet5", LinearDecay(1e-3), epochs=1, batch_size=32), train, validation, scale
+        ),
+        sweeps.result_key(
+            run, ImageSet(pixels, train.labels, train.class_names), validation, scale
+        ),
+        sweeps.result_key(run, train, validation, type(scale)((0.4,), (0.5,))),
+    }
+    monkeypatch.setattr(sweeps, "code_fingerprint", lambda *modules: "other code")
+    keys.add(sweeps.result_key(run, train, validation, scale))
+    assert len(keys) == 6
+
+
+def test_the_code_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path):
+    module = type(sweeps)("toy")
+    module.__file__ = str(tmp_path / "toy.py")
+    texts = [
+        '"""Doc."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n',
+        '"""Other."""\n# why\ndef f(x):\n    """Another."""\n    return (x + 1)  # one more\n',
+        '"""Doc."""\n\ndef f(x):\n    """Doc."""\n    return x + 2\n',
+    ]
+    prints = []
+    for text in texts:
+        (tmp_path / "toy.py").write_text(text)
+        prints.append(sweeps.code_fingerprint([module]))
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_worker_processes_take_turns_at_several_gpus(monkeypatch):
+    """No GPU is needed to see which one would be chosen."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    for count, expected in ((1, []), (2, [1, 0, 1]), (4, [1, 2, 3])):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        chosen.clear()
+        for name in ("MainProcess", "LokyProcess-1", "LokyProcess-2", "LokyProcess-3"):
+            monkeypatch.setattr(multiprocessing.current_process(), "_name", name)
+            workers._use_own_gpu()
+        assert chosen == expected
+    monkeypatch.setattr(last_layer, "pick_device", lambda: torch.device("cuda"))
+    assert workers.processes() == 4
+
+
+def test_arms_get_the_same_seeds_each(train, validation, scale, tmp_path):
+    arms = {"a": RUNS[0], "b": RUNS[1]}
+    found = sweeps.fit_arms(arms, 2, train, validation, scale, cache_dir=tmp_path)
+    assert list(found) == ["a", "b"]
+    assert [[r.run.seed for r in results] for results in found.values()] == [[0, 1], [0, 1]]
+
+
+def test_a_run_that_does_not_fit_is_refused_before_any_is_trained(
+    train, validation, scale, tmp_path
+):
+    too_large = Run("lenet5", Constant(0.1), epochs=1, batch_size=len(train) + 1)
+    with pytest.raises(ValueError, match="larger than the 384 training images"):
+        sweeps.fit_all([RUNS[0], too_large], train, validation, scale, cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_a_number_of_jobs_that_makes_no_sense_is_refused(monkeypatch, value):
+    monkeypatch.setenv("HW3_JOBS", value)
+    with pytest.raises(ValueError, match="HW3_JOBS"):
+        workers.num_workers()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
+def test_after_a_kill_the_same_call_goes_on_and_ends_with_the_same_results(
+    train, validation, scale, tmp_path
+):
+    """Six runs in a process of its own, killed once two are done; then the same six here."""
+    program = textwrap.dedent(f"""
+        from conftest import make_images
+        from hw3utils.data.images import Scale
+        from hw3utils.training import sweeps
+        from test_sweeps import six_runs
+        sweeps.fit_all(six_runs(), make_images(384, seed=1), make_images(100, seed=2),
+                       Scale((0.5,), (0.5,)), n_jobs=1, cache_dir={str(tmp_path / "killed")!r})
+    """)
+    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "killed").glob("*.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.pt")}
+    assert 2 <= len(kept) < 6, "the kill came too early or too late"
+
+    resumed = sweeps.fit_all(
+        six_runs(), train, validation, scale, n_jobs=1, cache_dir=tmp_path / "killed"
+    )
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    quiet = sweeps.fit_all(
+        six_runs(), train, validation, scale, n_jobs=1, cache_dir=tmp_path / "quiet"
+    )
+    assert all(same(a, b) for a, b in zip(resumed, quiet, strict=True))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
+def test_the_workers_of_a_killed_process_end_with_it(tmp_path):
+    program = textwrap.dedent(f"""
+        import joblib, time
+        from hw3utils import sweeps
+
+        def wait():
+            workers._end_with_parent(0.1)
+            open({str(tmp_path / "started")!r}, "w").close()
+            time.sleep(120)
+
+        joblib.Parallel(n_jobs=2)(joblib.delayed(wait)() for _ in range(2))
+    """)
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert workers
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert not alive, "workers wait for a process that is gone"
+
+
+def six_runs():
+    return [Run("lenet5", Constant(0.02), epochs=6, batch_size=16, seed=seed) for seed in range(6)]
