@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import make_images
 from hw3utils import paths
 from hw3utils.problem1 import answers, experiments, tables
 from hw3utils.problem1.diagnostics import LRBounds
 from hw3utils.settings import Problem1
 from hw3utils.training.runs import FitResult
 from hw3utils.training.schedules import learning_rates
+from made_up import make_images
 
 LAPTOP = Problem1.for_profile("laptop")
 

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
-from conftest import make_images
 from hw3utils import paths
 from hw3utils.data import datasets, downloads
 from hw3utils.data.images import FlipAndCrop, ImageSet, ResizedScale, Splits
@@ -33,6 +32,7 @@ from hw3utils.training.batches import accumulate_gradient
 from hw3utils.training.linear import optimal_head
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps, learning_rates
+from made_up import make_images
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967
 SMALL = Problem3.for_profile("smoke")
