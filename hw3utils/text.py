@@ -52,7 +52,7 @@ def percentages(means: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame
     Parameters
     ----------
     means : DataFrame
-        With a column ``<name>_sd`` for each ``<name>``, as `problem4_tables.mean_and_spread` gives.
+        With a column ``<name>_sd`` for each ``<name>``, as `problem4.tables.mean_and_spread` gives.
     columns : mapping of str to str
         The name of each column that is wanted, and its heading.
     """

@@ -1,18 +1,19 @@
-"""TODO."""
+"""What is fetched from where: FashionMNIST, CIFAR-10, and ResNet-50's weights in Keras form.
+
+Only sources and digests; `downloads` fetches and verifies, others decode.
+"""
 
 import os
-import socket
 from pathlib import Path
 
 import numpy as np
 
 from hw3utils.data.downloads import (
-    STALL_SECONDS,
     Artefact,
     Source,
-    _unpack_gzip,
     limited_stall,
     run_command,
+    unpack_gzip,
     unpack_tar,
 )
 
@@ -20,20 +21,16 @@ from hw3utils.data.downloads import (
 def _fashion_mnist_from_torchvision(folder: Path) -> None:
     from torchvision.datasets import FashionMNIST
 
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL_SECONDS)
-    try:
+    with limited_stall():
         FashionMNIST(str(folder), download=True)
-    finally:
-        socket.setdefaulttimeout(before)
-    _unpack_gzip(folder / "FashionMNIST" / "raw", folder)
+    unpack_gzip(folder / "FashionMNIST" / "raw", folder)
 
 
 def _fashion_mnist_from_installed_package(folder: Path) -> None:
     installed = Path("/usr/share/datasets/fashion-mnist")
     if not installed.is_dir():
         raise FileNotFoundError(f"{installed} does not exist")
-    _unpack_gzip(installed, folder)
+    unpack_gzip(installed, folder)
 
 
 def _fashion_mnist_from_apt(folder: Path) -> None:
@@ -52,7 +49,7 @@ def _fashion_mnist_from_apt(folder: Path) -> None:
     run_command("apt-get", *options, "download", package, cwd=folder)
     archive = next(folder.glob("*.deb"))
     run_command("dpkg-deb", "-x", str(archive), str(folder / "unpacked"), cwd=folder)
-    _unpack_gzip(folder / "unpacked" / "usr" / "share" / "datasets" / "fashion-mnist", folder)
+    unpack_gzip(folder / "unpacked" / "usr" / "share" / "datasets" / "fashion-mnist", folder)
 
 
 # Digests of the unpacked files. The Debian package repacks the official .gz files without the name

@@ -53,7 +53,7 @@ def load_target(
     ------
     ValueError
         A name is unknown, or see `load_dataset`.
-    hw3utils.sources.SourcesExhaustedError
+    downloads.SourcesExhaustedError
         None of them can be had; the message says why for each.
     """
     names = [name.strip() for name in wanted.split(" or ")]
@@ -104,7 +104,7 @@ def load_dataset(
     ------
     ValueError
         Unknown name, fewer images than classes, or a class without images in some part.
-    hw3utils.sources.SourcesExhaustedError
+    downloads.SourcesExhaustedError
         The files are not there and no source supplied them.
     """
     _check_name(name)
@@ -184,7 +184,7 @@ def load_fashion_mnist(
 
     Raises
     ------
-    hw3utils.sources.SourcesExhaustedError
+    downloads.SourcesExhaustedError
         The files are not there and no source supplied them.
     ValueError
         More images were asked for than a part holds, or none.

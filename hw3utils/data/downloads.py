@@ -162,7 +162,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def _unpack_gzip(folder: Path, into: Path, most_bytes: int = MOST_BYTES) -> None:
+def unpack_gzip(folder: Path, into: Path, most_bytes: int = MOST_BYTES) -> None:
     """Unpack every ``*.gz`` file of ``folder`` into ``into`` under its name without ``.gz``."""
     for packed in folder.glob("*.gz"):
         with gzip.open(packed) as source, (into / packed.stem).open("wb") as target:

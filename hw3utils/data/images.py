@@ -1,6 +1,6 @@
 """Image sets as tensors: decoded once, kept in memory, indexed by minibatch.
 
-For loading, splitting and scaling images. Fetching is done by `sources`, training by `training`.
+For loading, splitting and scaling images. Fetching is done by `downloads`, training by `training`.
 """
 
 import hashlib

@@ -150,7 +150,7 @@ def record(
     noise_scales: Mapping[str, float],
     answer: BatchSizeAnswer,
 ) -> dict[str, object]:
-    """Return everything that Problem 1 found, ready for `results.save_json`.
+    """Return everything that Problem 1 found, ready for `files.save_json`.
 
     ``noise_scale`` is the one after the first stage; ``seconds`` is the training time of the arms
     of 1.2 and 1.3a to 1.3c, each on one core, added up: not the time that a reader waits.

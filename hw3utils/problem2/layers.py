@@ -2,7 +2,7 @@
 
 For any network of convolutions, pools, normalisations and linear layers. The network runs once on
 the ``meta`` device: tensors there have shapes and no data, so nothing is computed or trained. The
-networks of the papers are in `paper_networks`, totals and bytes in `network_costs`.
+networks of the papers are in `networks`, totals and bytes in `layers`.
 """
 
 import copy
@@ -257,7 +257,7 @@ def memory(table: pd.DataFrame, batch_size: int = 1, bytes_per_number: int = 4) 
     Parameters
     ----------
     table : pandas.DataFrame
-        From `architectures.layer_table`.
+        From `layers.layer_table`.
     batch_size : int
         Images in a minibatch; the activations grow with it, the parameters do not.
     bytes_per_number : int

@@ -1,7 +1,7 @@
 """The networks of Problem 2, as their papers describe them, with shapes and without weights.
 
 Every function returns a network on torch's ``meta`` device: made in milliseconds, for counting and
-for looking at, not for training. `architectures.layer_table` counts them.
+for looking at, not for training. `layers.layer_table` counts them.
 """
 
 from collections import OrderedDict

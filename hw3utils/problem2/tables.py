@@ -72,7 +72,7 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the counts of `problem2.compare_networks`, in millions and percent."""
+    """Return the counts of `experiments.compare_networks`, in millions and percent."""
     return pd.DataFrame(
         {
             "network": costs.index,
@@ -87,12 +87,12 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Return the bytes of `problem2.compare_networks`, in MB of 10⁶ bytes.
+    """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
 
     Parameters
     ----------
     costs : pandas.DataFrame
-        From `problem2.compare_networks`.
+        From `experiments.compare_networks`.
     batch_size : int
         For which it was made, for the heading.
     """
@@ -140,7 +140,7 @@ def rounds(
     Parameters
     ----------
     result : Suppression
-        From `detection.non_maximum_suppression` on ``boxes``.
+        From `example.non_maximum_suppression` on ``boxes``.
     boxes : torch.Tensor
         n×4.
     objects : dict of str to torch.Tensor

@@ -61,7 +61,7 @@ def verdict(
 def record(
     settings: Problem3, setup: Setup, table: pd.DataFrame, found: Verdict, **more: Any
 ) -> dict[str, Any]:
-    """Return everything that Problem 3 found, ready for `results.save_json`."""
+    """Return everything that Problem 3 found, ready for `files.save_json`."""
 
     def by_rate(approach: str) -> dict[str, dict[str, float]]:
         rows = table[table["approach"] == approach].drop(columns="approach")

@@ -1,6 +1,6 @@
 """The experiments of Problem 3: what is finetuned, which last layers are trained, and on what.
 
-Descriptions, and the calls that follow them; the results are tabulated by `problem3_tables`.
+Descriptions, and the calls that follow them; the results are tabulated by `tables`.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Setup:
 
     Attributes
     ----------
-    base : pretrained.Base
+    base : resnet.Base
         The ImageNet weights, and where they came from.
     target : datasets.Target
         The images, and which wanted sets could not be had.
@@ -58,7 +58,7 @@ def load(settings: Problem3) -> Setup:
     ------
     ValueError
         An unknown name, or an image size below 32.
-    hw3utils.pretrained.WeightsError, hw3utils.sources.SourcesExhaustedError
+    resnet.WeightsError, downloads.SourcesExhaustedError
         Weights or images cannot be had.
     """
     scale = _scale(settings.image_size)
@@ -161,7 +161,7 @@ def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
     -------
     DataFrame
         One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
-        validation accuracy of 3.2a's learning rates, ``sgd``, and of `heads.optimal_head`,
+        validation accuracy of 3.2a's learning rates, ``sgd``, and of `linear.optimal_head`,
         ``optimum``.
     """
     train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))

@@ -1,7 +1,7 @@
 """Finetuning all layers: several runs in parallel, each cached, checkpointed and scored once.
 
 For the long half of transfer learning. The short half, features and last layers, is in `features`
-and `heads`; which runs Problem 3 needs is said in `problem3`.
+and `last_layer`; which runs Problem 3 needs is said in `problem3`.
 """
 
 import time
@@ -33,7 +33,7 @@ class Finetuning:
     run : Run
         Learning rate, schedule, epochs and the rest.
     weights : str
-        What the trunk starts from, as `backbones.build` takes it: ``"random"`` or ImageNet's.
+        What the trunk starts from, as `resnet.build` takes it: ``"random"`` or ImageNet's.
     digest : str
         SHA-256 digest of these weights, so that others never share a cached result.
     head : tuple of Tensor, optional
@@ -41,7 +41,7 @@ class Finetuning:
     augment : FlipAndCrop, optional
         Changes the training images each epoch.
     bf16 : bool
-        Whether the network computes in bf16 (see `precision`).
+        Whether the network computes in bf16 (see `compare_arithmetic`).
     """
 
     run: Run
@@ -60,7 +60,7 @@ class Finetuned:
     ----------
     run : Run
     history : DataFrame
-        As in `runs.FitResult`.
+        As in `FitResult`.
     diverged : bool
     best_epoch : int
         From 1; 0 where not even the first epoch ended.
@@ -71,7 +71,7 @@ class Finetuned:
     validation_features : Tensor
         (N, 2048).
     moved : dict
-        See `backbones.moved`.
+        See `resnet.moved`.
     """
 
     run: Run

@@ -1,6 +1,6 @@
 """Features of a frozen network: computed once for each image and each mirror image, kept on disk.
 
-For the expensive half of shallow learning. The cheap half, the last layer, is in `heads`.
+For the expensive half of shallow learning. The cheap half, the last layer, is in `last_layer`.
 """
 
 import math
@@ -56,7 +56,7 @@ def extract(
     Parameters
     ----------
     weights : str
-        As `backbones.build` takes them, and the ``digest`` of their tensors.
+        As `resnet.build` takes them, and the ``digest`` of their tensors.
     sets : sequence of (ImageSet, bool)
         Images, and whether their mirror images' features are wanted too.
     """
@@ -102,7 +102,7 @@ class HeadRun:
     seeds : tuple of int
         A seed decides initial weights, order, and which images are mirrored.
     epochs, batch_size, momentum, weight_decay
-        As in `runs.Run`; the learning rate falls by `schedules.Steps`.
+        As in `runs.Run`; the learning rate falls by `Steps`.
     """
 
     learning_rates: tuple[float, ...]

@@ -139,7 +139,7 @@ def _points(mean: float, spread: float) -> str:
 
 
 def record(settings: Problem4, tables: Mapping[str, pd.DataFrame], **more: Any) -> dict[str, Any]:
-    """Return everything that Problem 4 found, ready for `results.save_json`.
+    """Return everything that Problem 4 found, ready for `files.save_json`.
 
     Each table becomes a list of rows; ``seconds`` in ``more`` is the training time of all runs on
     one core each, added up.

@@ -1,7 +1,7 @@
 """The experiments of 4.2: noisy labels, and resampling of a long tail.
 
-Descriptions only. Recipes are followed by `pretraining`, tabulated by `problem4_tables`, drawn by
-`plots.weak_supervision`; teacher and student (4.3) have their own file, `problem4_students`.
+Descriptions only. Recipes are followed by `recipes`, tabulated by `tables`, drawn by
+`figures`; teacher and student (4.3) have their own file, `experiments`.
 """
 
 import dataclasses

@@ -170,7 +170,7 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
     means : DataFrame
         Columns ``k``, and mean and ``_sd`` of ``test_accuracy``; trained with the P given.
     curve : DataFrame
-        Columns ``p``, ``k``, ``precision``: also for other P, which need no training.
+        Columns ``p``, ``k``, ``compare_arithmetic``: also for other P, which need no training.
     baseline : float
         Test accuracy of the student that saw D alone.
     p : int

@@ -1,7 +1,7 @@
 """From a teacher's probabilities to pseudo-labels: stage 2 of Yalniz et al. 2019 (1905.00546).
 
 Written for pools of millions of images: partial sorting, one chunk at a time. Scores come from a
-teacher trained elsewhere (`pretraining`); `weak_supervision` offers these functions beside its own.
+teacher trained elsewhere (`recipes`); `weak_supervision` offers these functions beside its own.
 """
 
 from collections.abc import Iterable

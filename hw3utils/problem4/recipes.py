@@ -74,7 +74,7 @@ class Recipe:
     stages : tuple of Stage
         One after the other; with none, the network stays random.
     model : str
-        A name that `models.build` knows, or ``"teacher"``.
+        A name that `networks.build` knows, or ``"teacher"``.
     probe : Tensor, optional
         Indices of training images: freeze the features and fit a linear classifier on these.
     score : Tensor, optional

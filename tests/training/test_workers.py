@@ -1,5 +1,6 @@
 """The same sweep on a real Dask scheduler with workers of its own, one of which is killed."""
 
+import importlib
 import pickle
 import shutil
 import subprocess
@@ -127,15 +128,18 @@ def test_images_are_sent_once_to_each_worker_and_not_with_each_run(dask, tmp_pat
     assert len(submitted) == 6 and max(len(pickle.dumps(call)) for call in submitted) < 5_000
 
 
-def test_a_call_that_no_worker_can_read_is_an_error_and_not_a_wait(dask, tmp_path):
+def test_a_call_that_no_worker_can_read_is_an_error_and_not_a_wait(dask, tmp_path, monkeypatch):
+    """The function stands in a module that only this process can import."""
+    (tmp_path / "only_here.py").write_text(
+        "from hw3utils.training import fingerprints\n\n\n@fingerprints.task\n"
+        "def number(value):\n    return {'number': value}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     dask.add_worker()
-    with pytest.raises(Exception, match="deserializ"):
-        sweeps.map_cached(only_here, {"task": (1,)}, cache_dir=tmp_path)
-
-
-@fingerprints.task
-def only_here(number):
-    return {"number": number}
+    with pytest.raises(Exception, match="deserializ|has no hw3utils or an old one|only_here"):
+        sweeps.map_cached(
+            importlib.import_module("only_here").number, {"task": (1,)}, cache_dir=tmp_path
+        )
 
 
 def test_other_code_on_a_worker_is_refused_by_name(dask, tmp_path, monkeypatch):
