@@ -245,13 +245,13 @@ def suggest_lr_bounds(
 ) -> LRBounds:
     """Read lr_min and lr_max off a curve of training loss against learning rate.
 
-    The rule: the lowest rate hardly learns, and its loss is the starting level. The useful range
-    is where the loss has made at least ``progress`` (90 %) of the way from that level down to the
-    best loss of all. lr_max is the largest rate of the range; lr_min is where the curve, drawn in
-    straight lines over log learning rate, enters it. Rates whose loss is not finite have diverged;
-    neither they nor any rate above the first of them is ever returned. A range of a single rate
-    gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3). Where the lowest rate is
-    itself the best one, the median loss of the others stands for the starting level.
+    The rule: the lowest rate hardly learns, and its loss is the starting level. A rate is useful
+    where its loss has made at least ``progress`` (90 %) of the way from that level down to the best
+    loss of all. The useful range is the unbroken row of useful rates round the best one: lr_max is
+    its largest rate; lr_min is where the curve, drawn in straight lines over log learning rate,
+    enters it. A range of a single rate gets lr_min = lr_max / 4, after Smith 2017 (1506.01186,
+    Sec. 3.3). Rates whose loss is not finite have diverged; neither they nor any rate above the
+    first of them is ever returned.
 
     Parameters
     ----------
@@ -262,42 +262,47 @@ def suggest_lr_bounds(
     progress : float
         Between 0 and 1.
 
-    Returns
-    -------
-    LRBounds
-        Two floats, ``lr_min < lr_max``.
-
     Raises
     ------
     ValueError
-        Lengths differ, a rate is not positive and finite, every rate diverged, or none learned
-        (the best loss is within 1 % of the starting level).
+        Lengths differ, a rate is not positive and finite, every rate or the lowest one diverged,
+        the lowest one is itself the best (the curve only rises, or its start was not tried), or
+        none learned (the best loss is within 1 % of the starting level).
     """
     rates, values = _averaged_curve(learning_rates, losses)
     if not 0 < progress < 1:
         raise ValueError(f"progress={progress}: must lie between 0 and 1")
     diverged = ~np.isfinite(values)
+    if diverged.all():
+        raise ValueError("every learning rate diverged: try lower ones")
+    if diverged[0]:
+        raise ValueError(
+            f"the lowest learning rate, {rates[0]:.2g}, diverged: the curve has no starting "
+            "level; look at that run, or try lower rates"
+        )
     if diverged.any():
         first = int(np.argmax(diverged))
         rates, values = rates[:first], values[:first]
-    if len(rates) == 0:
-        raise ValueError("every learning rate diverged: try lower ones")
-    best = int(np.argmin(values))
-    start = values[0] if best or len(values) == 1 else np.median(values[1:])
-    if not values[best] < 0.99 * start:
+    best, start = int(np.argmin(values)), values[0]
+    if not np.ptp(values) > 0.01 * start:
         raise ValueError("no learning rate learned: the losses are all alike; try higher ones")
-    level = start - progress * (start - values[best])
-    useful = np.flatnonzero(values <= level)
-    lr_max = float(rates[useful[-1]])
-    entry = int(useful[0])
-    if entry == 0:
-        lr_min = float(rates[0])
-    else:
-        log_rates = np.log(rates[entry - 1 : entry + 1])
-        before, after = values[entry - 1 : entry + 1]
-        lr_min = float(
-            np.exp(log_rates[0] + np.diff(log_rates)[0] * (before - level) / (before - after))
+    if best == 0:
+        raise ValueError(
+            "the lowest learning rate has the best loss, so no other learned more: try lower ones"
         )
+    if not values[best] < 0.99 * start:
+        raise ValueError("no learning rate learned more than the lowest one: try other ones")
+    level = start - progress * (start - values[best])
+    useless = np.flatnonzero(values > level)
+    entry = int(useless[useless < best][-1]) + 1
+    beyond = useless[useless > best]
+    lr_max = float(rates[int(beyond[0]) - 1] if len(beyond) else rates[-1])
+    if lr_max == rates[entry]:
+        return LRBounds(lr_max / 4, lr_max)
+    log_rates = np.log(rates[entry - 1 : entry + 1])
+    before, after = values[entry - 1 : entry + 1]
+    share = (before - level) / (before - after)
+    lr_min = float(np.exp(log_rates[0] + np.diff(log_rates)[0] * share))
     return LRBounds(lr_min if lr_min < lr_max else lr_max / 4, lr_max)
 
 

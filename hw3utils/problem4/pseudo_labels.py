@@ -193,9 +193,11 @@ def _checked(chunk: Tensor, offset: int, num_classes: int) -> Tensor:
         raise TypeError(f"probabilities must be floating-point numbers, not {chunk.dtype}")
     if chunk.ndim != 2 or chunk.shape[1] != num_classes:
         raise ValueError(f"chunks must be images × {num_classes}, not {tuple(chunk.shape)}")
+    # Each of the row's values may be rounded by half a unit in its last place.
+    tolerance = max(SUM_TOLERANCE, torch.finfo(chunk.dtype).eps)
     chunk = chunk.detach().to("cpu", torch.float32)
     sums = chunk.sum(dim=1)
-    good = ((sums - 1).abs() <= SUM_TOLERANCE) & (chunk.amin(dim=1) >= 0)
+    good = ((sums - 1).abs() <= tolerance) & (chunk.amin(dim=1) >= 0)
     if not good.all():
         row = int(torch.nonzero(~good)[0])
         raise ValueError(

@@ -240,3 +240,26 @@ NAN = torch.tensor([[0.0, 0.0, math.nan, 4.0]])
 def test_bad_input_is_refused_with_a_reason(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "side"), [(torch.float16, 300.0), (torch.bfloat16, 300.0), (torch.float32, 1e20)]
+)
+def test_the_areas_of_large_boxes_do_not_overflow(dtype, side):
+    boxes = torch.tensor(
+        [[0, 0, side, side], [0, 0, side, side], [0, 0, side, side / 2]], dtype=dtype
+    )
+    found = iou(boxes, boxes)
+    assert found.dtype == dtype
+    expected = torch.tensor([[1, 1, 0.5], [1, 1, 0.5], [0.5, 0.5, 1]], dtype=dtype)
+    assert torch.allclose(found.double(), expected.double(), atol=1e-2)
+    scores = torch.tensor([0.9, 0.8, 0.7])
+    assert non_maximum_suppression(boxes[:2], scores[:2], 0.7).kept.tolist() == [0]
+
+
+def test_an_anchor_at_the_threshold_itself_is_no_object():
+    """The paper says "higher than 0.7"; torchvision's suppression drops what is above, too."""
+    objects = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).double()
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 7.0]]).double()
+    assert iou(anchors, objects)[1, 0] == 0.7
+    assert label_anchors(anchors, objects).tolist() == [1, -1]

@@ -114,6 +114,13 @@ class TestSelection:
         assert chosen.shortage == "class 0: 3 of 5; class 1: 3 of 5"
         assert select_top_k(table, 3, 2).shortage == ""
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_a_softmax_in_half_precision_is_a_distribution(self, dtype):
+        scores = torch.randn(500, 10, generator=generator()).softmax(dim=1).to(dtype)
+        assert len(select_top_k(scores, 5, 2)) == 50
+        with pytest.raises(ValueError, match="no distribution"):
+            select_top_k(scores * 1.05, 5, 2)
+
     def test_half_precision_and_float64_scores_are_accepted(self):
         table = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
         for dtype in (torch.float16, torch.bfloat16, torch.float64):
@@ -157,7 +164,7 @@ class TestSelection:
         script = """
 import torch
 from pathlib import Path
-from hw3utils.weak_supervision import select_top_k_from_chunks
+from hw3utils.problem4.pseudo_labels import select_top_k_from_chunks
 torch.set_num_threads(1)
 chunk = torch.randn(2_000, 50, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
 for pool in (20, 320):

@@ -67,7 +67,7 @@ def decode(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
 def clip_boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return the boxes cut at the borders of an image; one outside it gets an area of 0."""
     check_boxes("boxes", boxes)
-    limits = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+    limits = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
@@ -100,12 +100,14 @@ def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def unchecked_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return what `iou` does, for boxes that a caller in a loop has checked once."""
+    dtype = first.dtype
+    first, second = first.double(), second.double()  # float16 holds no area above 65,504
     top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = (bottom_right - top_left).clamp(min=0)
     intersection = sides[..., 0] * sides[..., 1]
     union = _areas(first)[:, None] + _areas(second)[None, :] - intersection
-    return (intersection / union).nan_to_num(0.0)  # 0/0: both areas are 0
+    return torch.where(union > 0, intersection / union, 0.0).to(dtype)
 
 
 def _areas(boxes: torch.Tensor) -> torch.Tensor:
@@ -220,7 +222,7 @@ def label_anchors(
 ) -> torch.Tensor:
     """Return what an RPN is trained to say of each anchor: 1 object, 0 background, −1 no matter.
 
-    An anchor is positive if its IoU with some object is ``positive`` or more, or if no anchor
+    An anchor is positive if its IoU with some object is above ``positive``, or if no anchor
     overlaps that object more; it is negative if its IoU with every object is below ``negative``
     (Ren et al. 2015, Sec. 3.1.2).
 
@@ -246,5 +248,5 @@ def label_anchors(
     labels[best >= negative] = -1
     best_for_object = overlaps.max(dim=0).values
     closest = ((overlaps == best_for_object) & (best_for_object > 0)).any(dim=1)
-    labels[(best >= positive) | closest] = 1
+    labels[(best > positive) | closest] = 1
     return labels
