@@ -1,6 +1,6 @@
 """The experiments of Problem 1: which runs each sub-question needs, and what their results say.
 
-Descriptions and answers only. The runs are trained by `sweeps`, drawn by `figures`.
+Descriptions and answers only. The runs are trained by `training.sweeps`, drawn by `figures`.
 """
 
 import dataclasses
