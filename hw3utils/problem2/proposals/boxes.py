@@ -74,14 +74,15 @@ def clip_boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
 def inside_image(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return for each box whether it lies wholly inside the image (bool, n)."""
     check_boxes("boxes", boxes)
-    limits = torch.tensor([width, height], dtype=boxes.dtype)
+    limits = boxes.new_tensor([width, height])
     return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(dim=1)
 
 
 def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return the overlap of every box of ``first`` with every box of ``second``.
 
-    The area of the intersection divided by that of the union; 0 where both areas are 0.
+    The area of the intersection divided by that of the union; 0 where both areas are 0. Areas are
+    computed in float64, because those of ordinary boxes do not fit into float16.
 
     Returns
     -------
@@ -100,8 +101,8 @@ def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def unchecked_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return what `iou` does, for boxes that a caller in a loop has checked once."""
-    dtype = first.dtype
-    first, second = first.double(), second.double()  # float16 holds no area above 65,504
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    first, second = first.double(), second.double()
     top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = (bottom_right - top_left).clamp(min=0)
@@ -127,7 +128,7 @@ def check_boxes(name: str, boxes: torch.Tensor, positive: bool = False) -> None:
             f"got {tuple(boxes.shape)} {boxes.dtype}"
         )
     check_finite(name, boxes)
-    sides = boxes[:, 2:] - boxes[:, :2]
+    sides = boxes[:, 2:].double() - boxes[:, :2].double()
     bad = (sides <= 0 if positive else sides < 0).any(dim=1).nonzero().flatten()
     if len(bad):
         needed = "greater than 0" if positive else "0 or more"
@@ -135,6 +136,10 @@ def check_boxes(name: str, boxes: torch.Tensor, positive: bool = False) -> None:
             f"{name}: box {int(bad[0])} {boxes[bad[0]].tolist()} has a width or height that is not "
             f"{needed}; x1 must come before x2 and y1 before y2"
         )
+    # Half of the largest number: the union of two boxes must still be one.
+    huge = (sides.prod(dim=1) > torch.finfo(torch.float64).max / 2).nonzero().flatten()
+    if len(huge):
+        raise ValueError(f"{name}: the area of box {int(huge[0])} is too large for float64")
 
 
 def check_finite(name: str, numbers: torch.Tensor) -> None:
@@ -224,7 +229,7 @@ def label_anchors(
 
     An anchor is positive if its IoU with some object is above ``positive``, or if no anchor
     overlaps that object more; it is negative if its IoU with every object is below ``negative``
-    (Ren et al. 2015, Sec. 3.1.2).
+    (Ren et al. 2015, Sec. 3.1.2; torchvision calls an IoU of exactly ``positive`` positive too).
 
     Returns
     -------
@@ -241,7 +246,7 @@ def label_anchors(
             f"negative={negative}, positive={positive}: expected 0 ≤ negative ≤ positive ≤ 1"
         )
     overlaps = iou(anchors, objects)
-    labels = torch.zeros(len(anchors), dtype=torch.int64)
+    labels = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
     if len(anchors) == 0 or len(objects) == 0:
         return labels
     best = overlaps.max(dim=1).values
