@@ -18,7 +18,8 @@ from hw3utils.data.images import ImageSet
 from hw3utils.problem4.tables import count_diverged
 from hw3utils.style import COLOURS, MARKERS, show
 
-BLUE, RED, GREEN, PINK, GREY = *COLOURS[:4], "#777777"
+BLUE, RED, GREEN, PINK = COLOURS[:4]
+GREY, LIGHT_GREY, DARK_RED = "#777777", "#BBBBBB", "#A00000"
 
 
 def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
@@ -30,12 +31,14 @@ def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
     figure, axes = plt.subplots()
     trained = means[means["noise"] != random_name]
     noise = 100 * trained["noise"].astype(float)
-    lines = (
-        ("linear_accuracy", "linear classifier on the frozen features", BLUE, "-", -0.25),
-        ("own_accuracy", "the network's own last layer", RED, "--", 0.25),
-    )
-    for marker, (column, label, colour, style, shift) in zip(MARKERS, lines, strict=False):
-        _errors(axes, noise + shift, trained, column, colour, marker, style, label)
+    _errors(
+        axes, noise - 0.25, trained, "linear_accuracy", color=BLUE, marker="o",
+        label="linear classifier on the frozen features",
+    )  # fmt: skip
+    _errors(
+        axes, noise + 0.25, trained, "own_accuracy", color=RED, marker="s", linestyle="--",
+        label="the network's own last layer",
+    )  # fmt: skip
     _mark_diverged(axes, noise, trained)
     floor = 100 * float(means.loc[means["noise"] == random_name, "linear_accuracy"].iloc[0])
     axes.axhline(floor, color=GREY, linestyle=":", linewidth=1.4, label="linear, random features")
@@ -101,7 +104,7 @@ def students(table: pd.DataFrame) -> Figure:
         values = 100 * table.loc[table["arm"] == arm, "test_accuracy"].dropna()
         if lost := counts.loc[arm, "diverged"]:
             axes.text(
-                0.01, row, f"× {lost} of {counts.loc[arm, 'seeds']} diverged", color=RED,
+                0.01, row, f"× {lost} of {counts.loc[arm, 'seeds']} diverged", color=DARK_RED,
                 fontsize=8, va="center", transform=axes.get_yaxis_transform(),
             )  # fmt: skip
         if values.empty:
@@ -133,26 +136,20 @@ def p_panels(means: pd.DataFrame) -> Figure:
     left.bar(places, means["rare_right"], 0.6, color=GREEN, label="right")
     left.bar(
         places, means["rare_rows"] - means["rare_right"], 0.6, bottom=means["rare_right"],
-        color="#BBBBBB", label="wrong",
+        color=LIGHT_GREY, label="wrong",
     )  # fmt: skip
     left.set_ylabel("pseudo-labels that name a rare class")
     left.set_title("Labels that rare classes get")
     left.set_ylim(top=1.25 * float(means["rare_rows"].max()))
     left.legend(ncols=2, loc="upper left")
-    for column, label, colour, marker in (
-        ("rare_recall", "recall", GREEN, "o"),
-        ("rare_precision", "precision", PINK, "s"),
-    ):
-        _errors(middle, places, means, column, colour, marker, "-", label)
+    _errors(middle, places, means, "rare_recall", color=GREEN, marker="o", label="recall")
+    _errors(middle, places, means, "rare_precision", color=PINK, marker="s", label="precision")
     middle.set_ylim(0, 100)
     middle.set_ylabel("rare classes (%)")
     middle.set_title("How many are found, how clean")
     middle.legend()
-    for column, label, colour, marker in (
-        ("other_accuracy", "other classes", BLUE, "o"),
-        ("rare_accuracy", "rare classes", RED, "s"),
-    ):
-        _errors(right, places, means, column, colour, marker, "-", label)
+    _errors(right, places, means, "other_accuracy", color=BLUE, marker="o", label="other classes")
+    _errors(right, places, means, "rare_accuracy", color=RED, marker="s", label="rare classes")
     _mark_diverged(right, places, means)
     right.set_ylabel("student's test accuracy (%)")
     right.set_title("The student")
@@ -172,7 +169,8 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
     D alone.
     """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6.2), sharex=True)
-    _errors(above, means["k"], means, "test_accuracy", BLUE, "o", "-", f"student, P = {p}")
+    label = f"student, P = {p}"
+    _errors(above, means["k"], means, "test_accuracy", color=BLUE, marker="o", label=label)
     _mark_diverged(above, means["k"], means)
     above.axhline(100 * baseline, color=GREY, linestyle="--", linewidth=1.2, label="on D alone")
     above.set_ylabel("test accuracy (%)")
@@ -207,7 +205,7 @@ def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
         show(above, images.images[each["index"]])
         true = int(images.labels[each["index"]])
         above.set_title(f"true: {images.class_names[true]}", fontsize=9, loc="center")
-        colours = [GREEN if label == true else "#BBBBBB" for label in each["labels"]]
+        colours = [GREEN if label == true else LIGHT_GREY for label in each["labels"]]
         rows = range(len(each["labels"]))
         below.barh(rows, each["scores"], color=colours)
         for row, label in zip(rows, each["labels"], strict=True):
@@ -221,28 +219,19 @@ def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _errors(
-    axes: Axes,
-    places: Any,
-    means: pd.DataFrame,
-    column: str,
-    colour: str,
-    marker: str,
-    style: str,
-    label: str,
-) -> None:
+def _errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **style: Any) -> None:
     """Draw means in percent with error bars of one standard deviation, where there are seeds."""
-    axes.errorbar(
-        places, 100 * means[column], yerr=100 * means[f"{column}_sd"].fillna(0), color=colour,
-        marker=marker, linestyle=style, capsize=3, elinewidth=1, label=label,
-    )  # fmt: skip
+    spread = 100 * means[f"{column}_sd"].fillna(0)
+    axes.errorbar(places, 100 * means[column], yerr=spread, capsize=3, elinewidth=1, **style)
 
 
 def _mark_diverged(axes: Axes, places: Any, means: pd.DataFrame) -> None:
-    """Say at the foot of the axes, below each mean, how many of its seeds diverged, if any did."""
+    """Write at the foot of the axes, below each mean, how many of its seeds diverged, if any."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.7}
     for place, lost, seeds in zip(places, means["diverged"], means["seeds"], strict=True):
         if lost:
             axes.annotate(
-                f"× {lost} of {seeds}\ndiverged", (place, 0), (0, 3), ha="center", color=RED,
-                fontsize=8, xycoords=("data", "axes fraction"), textcoords="offset points",
+                f"× {lost} of {seeds} diverged", (place, 0), (0, 4), rotation=90, ha="center",
+                xycoords=("data", "axes fraction"), textcoords="offset points", color=DARK_RED,
+                fontsize=7.5, bbox=box,
             )  # fmt: skip

@@ -217,7 +217,7 @@ class TestDivergence:
         said = answers.noise_answer(table)
         assert "25% noise −10.0, 50% noise −20.0 ± 0.0" in said
         assert said.endswith("left out of the means: 25% noise with 1 of 2 seeds.")
-        assert "1 of 2\ndiverged" in self.words(figures.noise_curve(means, experiments.RANDOM))
+        assert "1 of 2 diverged" in self.words(figures.noise_curve(means, experiments.RANDOM))
 
     def test_resampling(self, splits):
         arms = {"natural": 0.5, "square root": 0.6, "uniform": 0.7}
@@ -227,7 +227,7 @@ class TestDivergence:
         assert len(said) == 5 and said[-1].endswith("means: natural with 1 of 2 seeds.")
         means = tables.mean_and_spread(table, ["rule", "band"])
         shares = pd.DataFrame({rule: [0.5, 0.5] for rule in arms}, index=[1, 2])
-        assert "1 of 2\ndiverged" in self.words(figures.resampling_panels([9, 1], shares, means))
+        assert "1 of 2 diverged" in self.words(figures.resampling_panels([9, 1], shares, means))
 
     def test_teacher_and_students(self):
         teachers = {0: self.outcome(0.8), 1: self.outcome(None)}
@@ -260,7 +260,7 @@ class TestDivergence:
             means = tables.mean_and_spread(table, ["k"])
             curve = tables.precision_curve(scored, splits.train, tiny)
             for baseline in (0.7, np.nan):
-                assert "of 2\ndiverged" in self.words(figures.k_curve(means, curve, baseline, 3))
+                assert "of 2 diverged" in self.words(figures.k_curve(means, curve, baseline, 3))
         nothing = self.outcomes({5: None, 40: None}, {5: None, 40: None})
         said = answers.k_answer(tables.k_table(scored, nothing, splits.train, tiny))
         assert said.startswith("There is no student") and "K = 40 with 2 of 2 seeds" in said
@@ -273,7 +273,7 @@ class TestDivergence:
         table = tables.p_table(thinned, outcomes, splits.train, tiny)
         assert "means: P = 5 with 1 of 2 seeds." in answers.p_answer(table)
         shown = figures.p_panels(tables.mean_and_spread(table, ["p"]))
-        assert "1 of 2\ndiverged" in self.words(shown)
+        assert "1 of 2 diverged" in self.words(shown)
 
     def test_the_report_says_it_too_from_what_was_saved(self, found, tmp_path):
         found = json.loads(json.dumps(found))
