@@ -174,6 +174,15 @@ def for_readers(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def is_finished(notebook: NotebookNode) -> bool:
+    """Tell whether all code cells of a notebook were executed, and none ended with an error."""
+    return all(
+        cell.execution_count and all(output.output_type != "error" for output in cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.source.strip()
+    )
+
+
 def refresh_texts(*, check_only: bool = False) -> bool:
     """Bring the computed numbers in the READMEs and ``answers/*.md`` up to date, with cog.
 
