@@ -12,7 +12,7 @@ try:
     from hw3utils import paths, settings
     from hw3utils.data import artefacts, downloads
     from hw3utils.problem3 import experiments, resnet
-    from hw3utils.report import notebooks, page
+    from hw3utils.report import notebooks, page, publication
     from hw3utils.settings import Problem3
     from hw3utils.training import workers
 except ModuleNotFoundError as missing:
@@ -142,8 +142,12 @@ def _write_report(output: Path) -> list[Path]:
 
 def _publish(asked: argparse.Namespace) -> int:
     output = (asked.output or paths.output_dir("laptop")).expanduser().resolve()
-    for path in notebooks.publish(notebooks.find_problems(asked.problems), output):
-        print(f"written: {path.relative_to(paths.project_root())}")
+    changed = publication.publish(notebooks.find_problems(asked.problems), output)
+    for path in changed:
+        done = "written" if path.exists() else "deleted"
+        print(f"{done}: {path.relative_to(paths.project_root())}")
+    if not changed:
+        print("nothing to do: this run is the committed one")
     return 0
 
 

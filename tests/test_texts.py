@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hw3utils import paths
-from hw3utils.report import notebooks
+from hw3utils.report import publication
 
 ROOT = paths.project_root()
 TEXTS = [
@@ -17,7 +17,7 @@ TEXTS = [
 
 
 def test_every_computed_number_is_up_to_date():
-    assert notebooks.refresh_texts(check_only=True), "run: python -m hw3utils publish, or cog -r"
+    assert publication.refresh_texts(check_only=True), "run: python -m hw3utils publish, or cog -r"
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
