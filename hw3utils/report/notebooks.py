@@ -64,24 +64,13 @@ def run_notebook(problem: str, output: Path, parameters: Mapping[str, Any]) -> P
 
     The kernel runs in the notebooks' folder and is told by ``HW3_OUTPUT`` where to write. Cells
     are saved as they finish, so a failed or killed run leaves a readable partial notebook.
-
-    Returns
-    -------
-    Path
-        The executed notebook.
-
-    Raises
-    ------
-    ValueError
-        A parameter is unknown; nothing has run then.
-    NotebookFailed
-        A cell raised an error, or the kernel died.
+    ``parameters`` have passed `check_parameters`. Returns the path of the executed notebook;
+    raises NotebookFailed where a cell raises an error or the kernel dies.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    check_parameters(problem, parameters)
     output.mkdir(parents=True, exist_ok=True)
     target = output / f"{problem}.ipynb"
     try:

@@ -18,7 +18,7 @@ def project(tmp_path, monkeypatch):
     """A project folder with one small notebook; data are not asked for."""
     monkeypatch.setenv("HW3_HOME", str(tmp_path))
     monkeypatch.delenv("HW3_OUTPUT", raising=False)
-    monkeypatch.setattr(__main__, "_data", lambda asked: 0)
+    monkeypatch.setattr(__main__, "_fetch_fashion_mnist", lambda: None)
     monkeypatch.setattr(__main__, "_write_report", lambda output: [output / "report.html"])
     parameters = new_code_cell("profile = None  # the size\nn = 2  # how many")
     parameters.metadata["tags"] = ["parameters"]
