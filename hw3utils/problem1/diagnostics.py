@@ -140,11 +140,8 @@ def gradient_noise_scale(
     tr Σ ≈ (|G_small|² − |G_big|²) / (1/B_small − 1/B_big), each averaged over the repetitions
     before they are divided.
 
-    Raises
-    ------
-    ValueError
-        A big batch does not fit the data, or fewer than 2 small batches make a big one; or the
-        estimate of |G|² is not positive: take more repetitions.
+    Raises a ValueError where a big batch does not fit the data, or fewer than 2 small batches make
+    a big one; or the estimate of |G|² is not positive: take more repetitions.
     """
     big_batch = small_batch * small_in_big
     if small_batch < 1 or small_in_big < 2 or repetitions < 1:

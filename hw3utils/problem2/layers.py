@@ -416,18 +416,15 @@ def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
     All convolutions have ``channels`` inputs and outputs, stride 1 and no biases. The stack has
     N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3).
 
+    Raises a ValueError where the kernel is even (no stack of 3×3 has an even receptive field) or
+    smaller than 3, or a number is not a positive integer.
+
     Returns
     -------
     pandas.DataFrame
         Two rows, the single layer and the stack: ``design``, ``layers``, ``formula``, ``weights``
         (also the multiply–accumulates at each position), ``relus``, ``saving`` (fraction of the
         single layer's weights).
-
-    Raises
-    ------
-    ValueError
-        The kernel is even (no stack of 3×3 has an even receptive field) or smaller than 3, or a
-        number is not a positive integer.
     """
     _check_positive(kernel=kernel, channels=channels)
     if kernel < 3 or kernel % 2 == 0:

@@ -119,11 +119,9 @@ def stack_of(table: pd.DataFrame) -> list[Layer]:
 
     A kernel of k with dilation d is returned as the d·(k − 1) + 1 that it spans.
 
-    Raises
-    ------
-    ValueError
-        A layer has different numbers for height and width; or the network is no single chain: it
-        has branches or joins, or looks at the whole image before its last convolution or pool.
+    Raises a ValueError where a layer has different numbers for height and width; or the network is
+    no single chain: it has branches or joins, or looks at the whole image before its last
+    convolution or pool.
     """
     if not table["chained"].all():
         name = table["layer"][~table["chained"]].iloc[0]

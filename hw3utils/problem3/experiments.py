@@ -29,21 +29,11 @@ PROBE_FIRST_RATE, RANDOM_START_RATE = 0.001, 0.01
 
 @dataclass(frozen=True)
 class Setup:
-    """What all experiments share.
+    """What all experiments share."""
 
-    Attributes
-    ----------
-    base : resnet.Base
-        The ImageNet weights, and where they came from.
-    target : datasets.Target
-        The images, and which wanted sets could not be had.
-    scale : ResizedScale
-        ImageNet's own normalisation, after enlarging to the settings' image size.
-    """
-
-    base: resnet.Base
-    target: datasets.Target
-    scale: ResizedScale
+    base: resnet.Base  # the ImageNet weights, and where they came from
+    target: datasets.Target  # the images, and which wanted sets could not be had
+    scale: ResizedScale  # ImageNet's own normalisation, after enlarging to the settings' image size
 
     @property
     def parts(self) -> Splits:
@@ -75,22 +65,12 @@ def load(settings: Problem3) -> Setup:
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen network makes of the images.
+    """What the frozen network makes of the images."""
 
-    Attributes
-    ----------
-    train : Tensor
-        (2, N, 2048) float32: the images and their mirror images.
-    validation, test : Tensor
-        (M, 2048) float32.
-    seconds : float
-        What they cost when they were computed, all processes added up.
-    """
-
-    train: Tensor
-    validation: Tensor
+    train: Tensor  # (2, N, 2048) float32: the images and their mirror images
+    validation: Tensor  # (M, 2048) float32
     test: Tensor
-    seconds: float
+    seconds: float  # what they cost when they were computed, all processes added up
 
 
 def extract_features(setup: Setup) -> Features:

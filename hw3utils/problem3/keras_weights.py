@@ -22,15 +22,12 @@ TORCH_STD_RGB = (0.229, 0.224, 0.225)
 def read(folder: Path) -> dict[str, np.ndarray]:
     """Read every array of a TensorFlow.js layers model: ``model.json`` and its shards.
 
+    Raises a ValueError where the shards hold more or fewer bytes than the manifest describes.
+
     Returns
     -------
     dict of str to ndarray
         Little-endian float32 arrays under the manifest's names.
-
-    Raises
-    ------
-    ValueError
-        The shards hold more or fewer bytes than the manifest describes.
     """
     folder = Path(folder)
     manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))["weightsManifest"]

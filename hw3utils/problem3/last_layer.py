@@ -93,21 +93,12 @@ def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class HeadRun:
-    """How last layers are trained: every learning rate with every seed, all else alike.
+    """How last layers are trained: every learning rate with every seed, all else alike."""
 
-    Attributes
-    ----------
-    learning_rates : tuple of float
-        Different, each greater than 0.
-    seeds : tuple of int
-        A seed decides initial weights, order, and which images are mirrored.
-    epochs, batch_size, momentum, weight_decay
-        As in `runs.Run`; the learning rate falls by `Steps`.
-    """
-
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[float, ...]  # different, each greater than 0
+    # A seed decides initial weights, order, and which images are mirrored.
     seeds: tuple[int, ...] = (0,)
-    epochs: int = 60
+    epochs: int = 60  # as in `runs.Run`; the learning rate falls by `Steps`
     batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -132,28 +123,18 @@ class HeadRun:
 
 @dataclass(frozen=True)
 class HeadResult:
-    """One trained last layer.
-
-    Attributes
-    ----------
-    lr : float
-    seed : int
-    history : DataFrame
-        ``epoch``, ``train_loss``, ``train_accuracy`` (as trained), ``validation_loss`` and
-        ``validation_accuracy`` (after the epoch); NaN once the loss is not finite.
-    weight, bias : Tensor
-        (number of classes, D) and (number of classes,): after the epoch with the best validation
-        accuracy, the first of equals.
-    diverged : bool
-        Whether the loss stopped being finite.
-    """
+    """One trained last layer."""
 
     lr: float
     seed: int
+    # ``epoch``, ``train_loss``, ``train_accuracy`` (as trained), ``validation_loss`` and
+    # ``validation_accuracy`` (after the epoch); NaN once the loss is not finite.
     history: pd.DataFrame
+    # (number of classes, D) and (number of classes,): after the epoch with the best validation
+    # accuracy, the first of equals.
     weight: Tensor
     bias: Tensor
-    diverged: bool
+    diverged: bool  # whether the loss stopped being finite
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N, number of classes) of features (N, D)."""

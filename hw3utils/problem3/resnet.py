@@ -58,10 +58,7 @@ def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
 def network(base: Base) -> nn.Module:
     """Return the 1000-class network of ``base``, channels last in memory.
 
-    Raises
-    ------
-    WeightsError
-        The tensors have other names or shapes than ResNet-50's.
+    Raises a WeightsError where the tensors have other names or shapes than ResNet-50's.
     """
     with torch.random.fork_rng(devices=[]):
         model = resnet50(weights=None)

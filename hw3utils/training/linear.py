@@ -19,10 +19,8 @@ MOST_PENALTY = 1e6  # more leaves nothing of the weights, and overflows in float
 def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
     """Refuse features (N, F) and labels (N,) that do not belong together.
 
-    Raises
-    ------
-    ValueError
-        A shape or dtype is another one, a feature is NaN or infinite, a label is out of range.
+    Raises a ValueError where a shape or dtype is another one, a feature is NaN or infinite, a label
+    is out of range.
     """
     check_whole_number("num_classes", num_classes, at_least=2)
     if features.ndim != 2 or 0 in features.shape:
@@ -101,21 +99,12 @@ def check_sets(
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best last layer that there is for a strength of L2 regularisation.
+    """The best last layer that there is for a strength of L2 regularisation."""
 
-    Attributes
-    ----------
-    weight, bias : Tensor
-        As in `HeadResult`.
-    l2 : float
-        The strength chosen on validation data.
-    table : DataFrame
-        ``l2``, ``train_accuracy``, ``validation_accuracy`` for every strength tried.
-    """
-
-    weight: Tensor
+    weight: Tensor  # as in `HeadResult`
     bias: Tensor
-    l2: float
+    l2: float  # the strength chosen on validation data
+    # ``l2``, ``train_accuracy``, ``validation_accuracy`` for every strength tried.
     table: pd.DataFrame
 
     def logits(self, features: Tensor) -> Tensor:
@@ -137,10 +126,8 @@ def optimal_head(
     The problem is convex: no learning rate, no schedule, one answer. The strength is chosen by
     validation accuracy (the stronger of equals). ``features`` are (views, N, D); all views count.
 
-    Raises
-    ------
-    ValueError
-        Features and labels do not belong together, or a strength is not a number of at least 0.
+    Raises a ValueError where features and labels do not belong together, or a strength is not a
+    number of at least 0.
     """
     check_sets(features, labels, validation_features, validation_labels, num_classes)
     if not strengths or not all(0 <= l2 <= MOST_PENALTY for l2 in strengths):

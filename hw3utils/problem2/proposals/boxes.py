@@ -84,15 +84,13 @@ def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     The area of the intersection divided by that of the union; 0 where both areas are 0. Areas are
     computed in float64, because those of ordinary boxes do not fit into float16.
 
+    Raises a ValueError where not n×4, not floating point, not finite, or a box with a negative
+    side.
+
     Returns
     -------
     torch.Tensor
         n×m, between 0 and 1, in the boxes' type.
-
-    Raises
-    ------
-    ValueError
-        Not n×4, not floating point, not finite, or a box with a negative side.
     """
     check_boxes("first", first)
     check_boxes("second", second)
@@ -167,15 +165,13 @@ def anchor_shapes(
 
     The defaults are those of Ren et al. 2015, Sec. 3.1.1: k = 9.
 
+    Raises a ValueError where there is no scale or no ratio, or one of them is not a positive
+    number.
+
     Returns
     -------
     torch.Tensor
         (len(ratios)·len(scales))×2, float64, in pixels; the scale changes fastest.
-
-    Raises
-    ------
-    ValueError
-        There is no scale or no ratio, or one of them is not a positive number.
     """
     for name, numbers in (("scales", scales), ("ratios", ratios)):
         if not len(numbers) or any(not (n > 0 and math.isfinite(n)) for n in numbers):
@@ -231,15 +227,13 @@ def label_anchors(
     overlaps that object more; it is negative if its IoU with every object is below ``negative``
     (Ren et al. 2015, Sec. 3.1.2; torchvision calls an IoU of exactly ``positive`` positive too).
 
+    Raises a ValueError where the boxes are malformed, or the thresholds are not 0 ≤ negative ≤
+    positive ≤ 1.
+
     Returns
     -------
     torch.Tensor
         int64, one for each anchor. Without objects every anchor is background.
-
-    Raises
-    ------
-    ValueError
-        The boxes are malformed, or the thresholds are not 0 ≤ negative ≤ positive ≤ 1.
     """
     if not 0 <= negative <= positive <= 1:
         raise ValueError(
