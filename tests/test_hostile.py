@@ -83,7 +83,7 @@ def test_an_absurd_size_is_refused_before_anything_is_unpacked(tmp_path):
 def test_a_gzip_bomb_is_stopped(tmp_path):
     (tmp_path / "zeros.gz").write_bytes(gzip.compress(bytes(50_000_000)))
     with pytest.raises(ValueError, match="unpacks to more than"):
-        downloads._unpack_gzip(tmp_path, tmp_path, most_bytes=2_000_000)
+        downloads.unpack_gzip(tmp_path, tmp_path, most_bytes=2_000_000)
     assert (tmp_path / "zeros").stat().st_size < 4_000_000
 
 

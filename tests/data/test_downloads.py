@@ -98,15 +98,16 @@ def test_a_kill_in_the_middle_of_a_download_leaves_nothing_wrong(tmp_path):
     program = textwrap.dedent(f"""
         import sys, time
         from pathlib import Path
-        from hw3utils import sources
+        from hw3utils.data import downloads
 
         def slow(folder):
             (folder / "file").write_bytes({CONTENT!r}[:5000])
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(60)
 
-        toy = sources.Artefact("Toy", "toy", {{"file": {DIGEST!r}}}, (sources.Source("s", slow),))
-        sources.fetch(toy, Path({str(tmp_path)!r}))
+        source = downloads.Source("slow", slow)
+        toy = downloads.Artefact("Toy", "toy", {{"file": {DIGEST!r}}}, (source,))
+        downloads.fetch(toy, Path({str(tmp_path)!r}))
     """)
     process = subprocess.Popen([sys.executable, "-c", program])
     deadline = time.monotonic() + 30
@@ -114,6 +115,7 @@ def test_a_kill_in_the_middle_of_a_download_leaves_nothing_wrong(tmp_path):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert (tmp_path / "started").exists(), "nothing was killed in the middle of anything"
     assert not (tmp_path / "toy" / "file").exists()
     folder = downloads.fetch(artefact(good), tmp_path)
     assert (folder / "file").read_bytes() == CONTENT
