@@ -31,7 +31,7 @@ def layer_shares(tables: dict[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     tables : dict of str to pandas.DataFrame
-        Name and `architectures.layer_table` of one or more networks.
+        Name and `layers.layer_table` of one or more networks.
     """
     longest = max(len(table) for table in tables.values())
     figure, axes = plt.subplots(

@@ -17,7 +17,7 @@ def parameters(table: pd.DataFrame) -> pd.DataFrame:
 
     The form of question 2.1: layer, output, calculation, parameters with biases.
     """
-    layers = table[table["kind"].isin(["conv", "fc"])]
+    layers = table[table["kind"].isin(["conv", "fc"]) | (table["parameters"] > 0)]
     frame = pd.DataFrame(
         {
             "layer": layers["layer"],
@@ -72,7 +72,7 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the counts of `problem2.compare_networks`, in millions and percent."""
+    """Return the counts of `experiments.compare_networks`, in millions and percent."""
     return pd.DataFrame(
         {
             "network": costs.index,
@@ -87,12 +87,12 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Return the bytes of `problem2.compare_networks`, in MB of 10⁶ bytes.
+    """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
 
     Parameters
     ----------
     costs : pandas.DataFrame
-        From `problem2.compare_networks`.
+        From `experiments.compare_networks`.
     batch_size : int
         For which it was made, for the heading.
     """
@@ -140,7 +140,7 @@ def rounds(
     Parameters
     ----------
     result : Suppression
-        From `detection.non_maximum_suppression` on ``boxes``.
+        From `example.non_maximum_suppression` on ``boxes``.
     boxes : torch.Tensor
         n×4.
     objects : dict of str to torch.Tensor
@@ -191,10 +191,16 @@ def layer_description(layer) -> str:
     """Return a layer in a few words: kernel, filters, stride, groups, from a layer table's row."""
     if layer.kind == "fc":
         return f"{layer.output_shape[0]} outputs"
-    kernel = f"{layer.kernel}×{layer.kernel}"
-    stride = f", stride {layer.stride}" if layer.stride > 1 else ""
+    if layer.kind == "norm":
+        return f"batch normalisation, {layer.output_shape[0]} channels"
+    if layer.kernel is None:
+        height, width = layer.output_shape[1:]
+        return f"{layer.pool} pool to {height}×{width}"
+    height, width = layer.kernel if isinstance(layer.kernel, tuple) else (layer.kernel,) * 2
+    kernel = f"{height}×{width}"
+    stride = f", stride {layer.stride}" if layer.stride != 1 else ""
     if layer.kind == "pool":
-        return f"{kernel} max pool{stride}"
+        return f"{kernel} {layer.pool} pool{stride}"
     groups = f", {layer.groups} groups" if layer.groups > 1 else ""
     return f"{kernel}, {layer.output_shape[0]} filters{stride}{groups}"
 

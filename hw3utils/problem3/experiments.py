@@ -1,6 +1,6 @@
 """The experiments of Problem 3: what is finetuned, which last layers are trained, and on what.
 
-Descriptions, and the calls that follow them; the results are tabulated by `problem3_tables`.
+Descriptions, and the calls that follow them; the results are tabulated by `tables`.
 """
 
 from dataclasses import dataclass
@@ -29,21 +29,11 @@ PROBE_FIRST_RATE, RANDOM_START_RATE = 0.001, 0.01
 
 @dataclass(frozen=True)
 class Setup:
-    """What all experiments share.
+    """What all experiments share."""
 
-    Attributes
-    ----------
-    base : pretrained.Base
-        The ImageNet weights, and where they came from.
-    target : datasets.Target
-        The images, and which wanted sets could not be had.
-    scale : ResizedScale
-        ImageNet's own normalisation, after enlarging to the settings' image size.
-    """
-
-    base: resnet.Base
-    target: datasets.Target
-    scale: ResizedScale
+    base: resnet.Base  # the ImageNet weights, and where they came from
+    target: datasets.Target  # the images, and which wanted sets could not be had
+    scale: ResizedScale  # ImageNet's own normalisation, after enlarging to the settings' image size
 
     @property
     def parts(self) -> Splits:
@@ -58,7 +48,7 @@ def load(settings: Problem3) -> Setup:
     ------
     ValueError
         An unknown name, or an image size below 32.
-    hw3utils.pretrained.WeightsError, hw3utils.sources.SourcesExhaustedError
+    resnet.WeightsError, downloads.SourcesExhaustedError
         Weights or images cannot be had.
     """
     scale = _scale(settings.image_size)
@@ -75,22 +65,12 @@ def load(settings: Problem3) -> Setup:
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen network makes of the images.
+    """What the frozen network makes of the images."""
 
-    Attributes
-    ----------
-    train : Tensor
-        (2, N, 2048) float32: the images and their mirror images.
-    validation, test : Tensor
-        (M, 2048) float32.
-    seconds : float
-        What they cost when they were computed, all processes added up.
-    """
-
-    train: Tensor
-    validation: Tensor
+    train: Tensor  # (2, N, 2048) float32: the images and their mirror images
+    validation: Tensor  # (M, 2048) float32
     test: Tensor
-    seconds: float
+    seconds: float  # what they cost when they were computed, all processes added up
 
 
 def extract_features(setup: Setup) -> Features:
@@ -161,7 +141,7 @@ def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
     -------
     DataFrame
         One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
-        validation accuracy of 3.2a's learning rates, ``sgd``, and of `heads.optimal_head`,
+        validation accuracy of 3.2a's learning rates, ``sgd``, and of `linear.optimal_head`,
         ``optimum``.
     """
     train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))

@@ -1,7 +1,7 @@
 """Finetuning all layers: several runs in parallel, each cached, checkpointed and scored once.
 
 For the long half of transfer learning. The short half, features and last layers, is in `features`
-and `heads`; which runs Problem 3 needs is said in `problem3`.
+and `last_layer`; which runs Problem 3 needs is said in `problem3`.
 """
 
 import time
@@ -26,63 +26,32 @@ from hw3utils.training.workers import processes
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What is finetuned, and from where.
+    """What is finetuned, and from where."""
 
-    Attributes
-    ----------
-    run : Run
-        Learning rate, schedule, epochs and the rest.
-    weights : str
-        What the trunk starts from, as `backbones.build` takes it: ``"random"`` or ImageNet's.
-    digest : str
-        SHA-256 digest of these weights, so that others never share a cached result.
-    head : tuple of Tensor, optional
-        Weight and bias that the last layer starts from; drawn from the run's seed otherwise.
-    augment : FlipAndCrop, optional
-        Changes the training images each epoch.
-    bf16 : bool
-        Whether the network computes in bf16 (see `precision`).
-    """
-
-    run: Run
+    run: Run  # learning rate, schedule, epochs and the rest
+    # What the trunk starts from, as `resnet.build` takes it: ``"random"`` or ImageNet's.
     weights: str
-    digest: str
+    digest: str  # SHA-256 digest of these weights, so that others never share a cached result
+    # Weight and bias that the last layer starts from; drawn from the run's seed otherwise.
     head: tuple[Tensor, Tensor] | None = None
-    augment: FlipAndCrop | None = FlipAndCrop()
-    bf16: bool = False
+    augment: FlipAndCrop | None = FlipAndCrop()  # changes the training images each epoch
+    bf16: bool = False  # whether the network computes in bf16 (see `compare_arithmetic`)
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What finetuning left behind; all scores are those of the epoch best on validation data.
-
-    Attributes
-    ----------
-    run : Run
-    history : DataFrame
-        As in `runs.FitResult`.
-    diverged : bool
-    best_epoch : int
-        From 1; 0 where not even the first epoch ended.
-    train_accuracy : float
-        On the training images as they are, without augmentation.
-    validation_logits, test_logits : Tensor
-        (N, number of classes). The test images are looked at once, after the choice of the epoch.
-    validation_features : Tensor
-        (N, 2048).
-    moved : dict
-        See `backbones.moved`.
-    """
+    """What finetuning left behind; all scores are those of the epoch best on validation data."""
 
     run: Run
-    history: pd.DataFrame
+    history: pd.DataFrame  # as in `FitResult`
     diverged: bool
-    best_epoch: int
-    train_accuracy: float
+    best_epoch: int  # from 1; 0 where not even the first epoch ended
+    train_accuracy: float  # on the training images as they are, without augmentation
+    # (N, number of classes). The test images are looked at once, after the choice of the epoch.
     validation_logits: Tensor
     test_logits: Tensor
-    validation_features: Tensor
-    moved: dict[str, float]
+    validation_features: Tensor  # (N, 2048)
+    moved: dict[str, float]  # see `resnet.moved`
 
     @property
     def seconds(self) -> float:
@@ -103,10 +72,7 @@ def finetune_all(
     A checkpoint is written after each epoch; a run that was killed goes on from it and ends with
     the same numbers. A run that diverges is recorded as diverged and does not disturb the others.
 
-    Raises
-    ------
-    ValueError
-        A run does not fit the data; nothing has been trained then.
+    Raises a ValueError where a run does not fit the data; nothing has been trained then.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     for finetuning in wanted.values():
@@ -144,10 +110,8 @@ def finetune_all(
 def check_finetuning(finetuning: Finetuning, train: ImageSet) -> None:
     """Refuse a run that cannot work with BatchNorm, or on these images, before any training.
 
-    Raises
-    ------
-    ValueError
-        A batch is larger than the training set, or would consist of a single image.
+    Raises a ValueError where a batch is larger than the training set, or would consist of a single
+    image.
     """
     for size in set(finetuning.run.batch_sizes):
         if size > len(train):
@@ -234,21 +198,11 @@ SMALLEST_GRADIENT_COSINE = 0.95
 
 
 class Parity(NamedTuple):
-    """bf16 autocast against float32 on one batch.
+    """bf16 autocast against float32 on one batch."""
 
-    Attributes
-    ----------
-    speed_up : float
-        Seconds of a float32 forward and backward pass divided by those in bf16.
-    loss_difference : float
-        Relative.
-    gradient_cosine : float
-        Between the two gradients of all parameters.
-    """
-
-    speed_up: float
-    loss_difference: float
-    gradient_cosine: float
+    speed_up: float  # seconds of a float32 forward and backward pass divided by those in bf16
+    loss_difference: float  # relative
+    gradient_cosine: float  # between the two gradients of all parameters
 
     @property
     def faithful(self) -> bool:

@@ -1,6 +1,6 @@
 """Features of a frozen network: computed once for each image and each mirror image, kept on disk.
 
-For the expensive half of shallow learning. The cheap half, the last layer, is in `heads`.
+For the expensive half of shallow learning. The cheap half, the last layer, is in `last_layer`.
 """
 
 import math
@@ -20,7 +20,7 @@ from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale, mirrored
 from hw3utils.problem3 import resnet
 from hw3utils.training import fingerprints, sweeps
-from hw3utils.training.linear import MOST_PENALTY, _check_sets
+from hw3utils.training.linear import MOST_PENALTY, check_sets
 from hw3utils.training.loop import pick_device
 from hw3utils.training.schedules import Steps
 from hw3utils.training.workers import processes
@@ -56,7 +56,7 @@ def extract(
     Parameters
     ----------
     weights : str
-        As `backbones.build` takes them, and the ``digest`` of their tensors.
+        As `resnet.build` takes them, and the ``digest`` of their tensors.
     sets : sequence of (ImageSet, bool)
         Images, and whether their mirror images' features are wanted too.
     """
@@ -93,21 +93,12 @@ def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class HeadRun:
-    """How last layers are trained: every learning rate with every seed, all else alike.
+    """How last layers are trained: every learning rate with every seed, all else alike."""
 
-    Attributes
-    ----------
-    learning_rates : tuple of float
-        Different, each greater than 0.
-    seeds : tuple of int
-        A seed decides initial weights, order, and which images are mirrored.
-    epochs, batch_size, momentum, weight_decay
-        As in `runs.Run`; the learning rate falls by `schedules.Steps`.
-    """
-
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[float, ...]  # different, each greater than 0
+    # A seed decides initial weights, order, and which images are mirrored.
     seeds: tuple[int, ...] = (0,)
-    epochs: int = 60
+    epochs: int = 60  # as in `runs.Run`; the learning rate falls by `Steps`
     batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -132,28 +123,18 @@ class HeadRun:
 
 @dataclass(frozen=True)
 class HeadResult:
-    """One trained last layer.
-
-    Attributes
-    ----------
-    lr : float
-    seed : int
-    history : DataFrame
-        ``epoch``, ``train_loss``, ``train_accuracy`` (as trained), ``validation_loss`` and
-        ``validation_accuracy`` (after the epoch); NaN once the loss is not finite.
-    weight, bias : Tensor
-        (number of classes, D) and (number of classes,): after the epoch with the best validation
-        accuracy, the first of equals.
-    diverged : bool
-        Whether the loss stopped being finite.
-    """
+    """One trained last layer."""
 
     lr: float
     seed: int
+    # ``epoch``, ``train_loss``, ``train_accuracy`` (as trained), ``validation_loss`` and
+    # ``validation_accuracy`` (after the epoch); NaN once the loss is not finite.
     history: pd.DataFrame
+    # (number of classes, D) and (number of classes,): after the epoch with the best validation
+    # accuracy, the first of equals.
     weight: Tensor
     bias: Tensor
-    diverged: bool
+    diverged: bool  # whether the loss stopped being finite
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N, number of classes) of features (N, D)."""
@@ -206,7 +187,7 @@ def fit_heads(
     ValueError
         Features and labels do not belong together, or a batch is larger than the training set.
     """
-    _check_sets(features, labels, validation_features, validation_labels, num_classes)
+    check_sets(features, labels, validation_features, validation_labels, num_classes)
     views, n, num_features = features.shape
     if run.batch_size > n:
         raise ValueError(f"batch size {run.batch_size} is larger than the {n} training images")

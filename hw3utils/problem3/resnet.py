@@ -23,7 +23,7 @@ from hw3utils.data.artefacts import KERAS_RESNET50
 from hw3utils.data.downloads import limited_stall
 from hw3utils.data.images import ImageSet, Scale
 from hw3utils.problem3 import keras_weights
-from hw3utils.training.batches import images_at_once
+from hw3utils.training.batches import evaluation_mode, images_at_once
 
 WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_V2", "KERAS_V1")
 # The mean and standard deviation of ImageNet's training images, as torchvision's weights expect.
@@ -47,32 +47,6 @@ class Base(NamedTuple):
     digest: str
 
 
-def pretrained_resnet50(
-    num_classes: int, weights: str, seed: int = 0, data_dir: Path | None = None
-) -> nn.Module:
-    """Return ResNet-50 with ImageNet weights and a new last layer, 2048 → ``num_classes``.
-
-    Parameters
-    ----------
-    num_classes : int
-        1000 keeps ImageNet's own last layer.
-    weights : str
-        ``"IMAGENET1K_V1"`` or ``"IMAGENET1K_V2"`` (torchvision's) or ``"KERAS_V1"`` (the original
-        ResNet-50, converted). ``"A or B"`` takes the first that can be had; `load_base` says which.
-    seed : int
-        Decides the new layer's weights.
-
-    Raises
-    ------
-    WeightsError
-        The weights cannot be had, are damaged, or have other shapes.
-    ValueError
-        Unknown weights, or fewer than two classes.
-    """
-    base = load_base(weights, data_dir)
-    return replace_head(network(base), num_classes, seed)
-
-
 def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
     """Return torchvision's ResNet-50 with weights drawn from ``seed``: what ImageNet adds."""
     with torch.random.fork_rng(devices=[]):
@@ -84,10 +58,7 @@ def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
 def network(base: Base) -> nn.Module:
     """Return the 1000-class network of ``base``, channels last in memory.
 
-    Raises
-    ------
-    WeightsError
-        The tensors have other names or shapes than ResNet-50's.
+    Raises a WeightsError where the tensors have other names or shapes than ResNet-50's.
     """
     with torch.random.fork_rng(devices=[]):
         model = resnet50(weights=None)
@@ -166,15 +137,10 @@ def _from_torchvision(name: str, folder: Path) -> dict[str, Tensor]:
 def _from_keras(folder: Path) -> dict[str, Tensor]:
     """Return the converted Keras weights; the conversion is done once and kept with a checksum."""
     kept = folder / f"resnet50-keras-{keras_weights.fingerprint()}.pt"
-    try:
-        return torch.load(io.BytesIO(files.read_checked(kept)), weights_only=True)
-    except (FileNotFoundError, files.CorruptFileError):
-        pass
-    source = downloads.fetch(KERAS_RESNET50, folder.parent)
-    state = keras_weights.convert(keras_weights.read(source))
-    content = io.BytesIO()
-    torch.save(state, content)
-    files.write_checked(kept, content.getvalue())
+    if (state := files.read_tensors(kept)) is None:
+        source = downloads.fetch(KERAS_RESNET50, folder.parent)
+        state = keras_weights.convert(keras_weights.read(source))
+        files.write_tensors(kept, state)
     return state
 
 
@@ -232,24 +198,18 @@ def fixed(model: nn.Module) -> Iterator[dict[str, bool]]:
 
 @torch.inference_mode()
 def logits_and_features(model: nn.Module, images: ImageSet, scale: Scale) -> tuple[Tensor, Tensor]:
-    """Return logits (N, number of classes) and features (N, 2048), float32 on the CPU.
-
-    In evaluation mode; the model's mode is put back afterwards.
-    """
+    """Return logits (N, number of classes) and features (N, 2048), float32 on the CPU."""
     device = next(model.parameters()).device
     seen: list[Tensor] = []
     hook = model.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        logits = [
-            model(scale(part.to(device))).float().cpu()
-            for part in images.images.split(images_at_once(images, scale))
-        ]
+        with evaluation_mode(model):
+            logits = [
+                model(scale(part.to(device))).float().cpu()
+                for part in images.images.split(images_at_once(images, scale))
+            ]
     finally:
         hook.remove()
-        for module, mode in modes:
-            module.training = mode
     return torch.cat(logits), torch.cat([features.cpu() for features in seen])
 
 

@@ -112,7 +112,7 @@ def winners(table: pd.DataFrame) -> dict[str, float]:
 def moved_table(
     results: Mapping[tuple[str, float, int], Finetuned], frozen: Tensor
 ) -> pd.DataFrame:
-    """Return how far each network's trunk moved, means over seeds (see `backbones.moved`).
+    """Return how far each network's trunk moved, means over seeds (see `resnet.moved`).
 
     ``features`` is the relative distance of the validation images' features from ``frozen``, those
     of the network as ImageNet left it; NaN for the random start, which never had them.

@@ -1,9 +1,9 @@
-"""A linear classifier on frozen features: the judge of a representation.
+"""Softmax regression on frozen features: the judge of a representation.
 
-Convex, so it has one optimum and needs no learning rate.
+Convex, so it has one optimum for each strength of regularisation and needs no learning rate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -19,10 +19,8 @@ MOST_PENALTY = 1e6  # more leaves nothing of the weights, and overflows in float
 def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
     """Refuse features (N, F) and labels (N,) that do not belong together.
 
-    Raises
-    ------
-    ValueError
-        A shape or dtype is another one, a feature is NaN or infinite, a label is out of range.
+    Raises a ValueError where a shape or dtype is another one, a feature is NaN or infinite, a label
+    is out of range.
     """
     check_whole_number("num_classes", num_classes, at_least=2)
     if features.ndim != 2 or 0 in features.shape:
@@ -67,16 +65,12 @@ def fit_linear_classifier(
     inputs = (features - mean) / std
     weight = torch.zeros(num_classes, features.shape[1], requires_grad=True)
     bias = torch.zeros(num_classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(inputs, weight, bias), labels)
-        value = value + penalty / 2 * weight.square().sum()
-        value.backward()
-        return value
+    def objective() -> Tensor:
+        loss = F.cross_entropy(F.linear(inputs, weight, bias), labels)
+        return loss + penalty / 2 * weight.square().sum()
 
-    optimizer.step(loss)
+    _minimise([weight, bias], objective)
     classifier = nn.Linear(features.shape[1], num_classes)
     with torch.no_grad():
         classifier.weight.copy_(weight / std)
@@ -84,7 +78,7 @@ def fit_linear_classifier(
     return classifier
 
 
-def _check_sets(
+def check_sets(
     features: Tensor,
     labels: Tensor,
     validation_features: Tensor,
@@ -105,21 +99,12 @@ def _check_sets(
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best last layer that there is for a strength of L2 regularisation.
+    """The best last layer that there is for a strength of L2 regularisation."""
 
-    Attributes
-    ----------
-    weight, bias : Tensor
-        As in `HeadResult`.
-    l2 : float
-        The strength chosen on validation data.
-    table : DataFrame
-        ``l2``, ``train_accuracy``, ``validation_accuracy`` for every strength tried.
-    """
-
-    weight: Tensor
+    weight: Tensor  # as in `HeadResult`
     bias: Tensor
-    l2: float
+    l2: float  # the strength chosen on validation data
+    # ``l2``, ``train_accuracy``, ``validation_accuracy`` for every strength tried.
     table: pd.DataFrame
 
     def logits(self, features: Tensor) -> Tensor:
@@ -141,12 +126,10 @@ def optimal_head(
     The problem is convex: no learning rate, no schedule, one answer. The strength is chosen by
     validation accuracy (the stronger of equals). ``features`` are (views, N, D); all views count.
 
-    Raises
-    ------
-    ValueError
-        Features and labels do not belong together, or a strength is not a number of at least 0.
+    Raises a ValueError where features and labels do not belong together, or a strength is not a
+    number of at least 0.
     """
-    _check_sets(features, labels, validation_features, validation_labels, num_classes)
+    check_sets(features, labels, validation_features, validation_labels, num_classes)
     if not strengths or not all(0 <= l2 <= MOST_PENALTY for l2 in strengths):
         raise ValueError(f"strengths={tuple(strengths)}: must lie in 0..{MOST_PENALTY:g}")
     x, y = features.flatten(0, 1), labels.repeat(len(features))
@@ -155,17 +138,11 @@ def optimal_head(
         nn.init.zeros_(parameter)
     rows, best, best_accuracy = [], None, -1.0
     for l2 in sorted(strengths, reverse=True):
-        optimizer = torch.optim.LBFGS(
-            head.parameters(), max_iter=max_iterations, line_search_fn="strong_wolfe"
-        )
 
-        def closure(l2: float = l2, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(head(x), y) + l2 / 2 * head.weight.square().sum()
-            loss.backward()
-            return loss
+        def objective(l2: float = l2) -> Tensor:
+            return F.cross_entropy(head(x), y) + l2 / 2 * head.weight.square().sum()
 
-        optimizer.step(closure)
+        _minimise(head.parameters(), objective, max_iterations)
         with torch.no_grad():
             trained = (head(features[0]).argmax(1) == labels).float().mean().item()
             found = (head(validation_features).argmax(1) == validation_labels).float().mean().item()
@@ -174,3 +151,20 @@ def optimal_head(
             best_accuracy = found
             best = head.weight.detach().clone().cpu(), head.bias.detach().clone().cpu(), l2
     return Optimum(*best, pd.DataFrame(rows))
+
+
+def _minimise(
+    parameters: Iterable[Tensor], objective: Callable[[], Tensor], max_iterations: int = 100
+) -> None:
+    """Minimise a convex function of the parameters in place, by L-BFGS."""
+    optimizer = torch.optim.LBFGS(
+        parameters, max_iter=max_iterations, line_search_fn="strong_wolfe"
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = objective()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)

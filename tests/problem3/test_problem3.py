@@ -15,7 +15,6 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
-from conftest import make_images
 from hw3utils import paths
 from hw3utils.data import datasets, downloads
 from hw3utils.data.images import FlipAndCrop, ImageSet, ResizedScale, Splits
@@ -33,6 +32,7 @@ from hw3utils.training.batches import accumulate_gradient
 from hw3utils.training.linear import optimal_head
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps, learning_rates
+from made_up import make_images
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967
 SMALL = Problem3.for_profile("smoke")
@@ -103,7 +103,7 @@ class TestWeights:
         monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
         monkeypatch.setattr(downloads, "run_command", no_network)
-        monkeypatch.setattr("hw3utils.sources_transfer.run_command", no_network)
+        monkeypatch.setattr("hw3utils.data.artefacts.run_command", no_network)
         with pytest.raises(resnet.WeightsError) as error:
             resnet.load_base("IMAGENET1K_V2 or KERAS_V1", tmp_path)
         message = str(error.value)

@@ -39,7 +39,7 @@ def anchors(
     positives, objects : torch.Tensor
         n×4: anchors that are trained to say "object", and the objects themselves.
     scales, ratios : sequence
-        As given to `detection.anchor_shapes`, for the legend.
+        As given to `example.anchor_shapes`, for the legend.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout="compressed")
     _show(left, image, margin=130)
@@ -120,7 +120,7 @@ def suppression(
     boxes : torch.Tensor
         n×4, the boxes that went in; a hundred can still be told apart.
     result : Suppression
-        From `detection.non_maximum_suppression` on these boxes.
+        From `example.non_maximum_suppression` on these boxes.
     threshold : float
         That was used, for the last panel.
     rounds : int
