@@ -81,6 +81,26 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
         downloads.fetch(artefact(good), tmp_path)
 
 
+def test_what_is_filled_comes_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ConnectionRefusedError), downloads.filling(tmp_path / "new") as scratch:
+        good(scratch)
+        refused(scratch)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_is_filled_replaces_its_like_and_leaves_the_rest(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "kept").write_bytes(b"kept")
+    half(tmp_path / "inner")
+    with downloads.filling(tmp_path, ["inner"]) as scratch:
+        (scratch / "inner").mkdir()
+        good(scratch / "inner")
+        web_page(scratch)  # beside what is named: it stays out
+    assert {path.name for path in tmp_path.rglob("*")} == {"inner", "kept", "file"}
+    assert (tmp_path / "inner" / "file").read_bytes() == CONTENT
+    assert (tmp_path / "inner" / "kept").read_bytes() == b"kept"
+
+
 def test_a_command_that_is_not_installed_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="no-such-program is not installed"):
         downloads.run_command("no-such-program", cwd=tmp_path)
