@@ -103,7 +103,6 @@ class TestWeights:
         monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
         monkeypatch.setattr(downloads, "run_command", no_network)
-        monkeypatch.setattr("hw3utils.data.artefacts.run_command", no_network)
         with pytest.raises(resnet.WeightsError) as error:
             resnet.load_base("IMAGENET1K_V2 or KERAS_V1", tmp_path)
         message = str(error.value)
