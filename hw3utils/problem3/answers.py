@@ -1,4 +1,4 @@
-"""TODO."""
+"""What Problem 3 found, in sentences and as the record that is saved: nothing is computed anew."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -14,22 +14,13 @@ from hw3utils.settings import Problem3
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which approach wins, and by how much.
+    """Which approach wins, and by how much."""
 
-    Attributes
-    ----------
-    approach, learning_rate
-        Of the winner, by validation accuracy.
-    margin : float
-        Test accuracy of the best finetuned network minus that of the best last layer.
-    standard_error : float
-        Of the margin, from the draw of the test images: both networks see the same ones, so that it
-        is the standard error of the mean of the differences image by image.
-    """
-
-    approach: str
-    learning_rate: float
-    margin: float
+    approach: str  # of the winner, by validation accuracy
+    learning_rate: float  # likewise
+    margin: float  # test accuracy of the best finetuned network minus that of the best last layer
+    # Of the margin, from the draw of the test images: both networks see the same ones, so that it
+    # is the standard error of the mean of the differences image by image.
     standard_error: float
 
     @property

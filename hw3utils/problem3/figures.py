@@ -101,12 +101,8 @@ def head_curves(results: Sequence[HeadResult], optimum: float) -> Figure:
 def approaches(table: pd.DataFrame, optimum: float, num_test_images: int) -> Figure:
     """Draw test accuracy against learning rate for every approach.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `problem3_tables.summary`. Bars are the binomial standard error.
-    optimum : float
-        Test accuracy of the best last layer that there is.
+    ``table`` is from `tables.summary`, ``optimum`` the test accuracy of the best last layer that
+    there is. Bars are the binomial standard error.
     """
     figure, axes = plt.subplots(figsize=(7, 4))
     for number, (approach, rows) in enumerate(table.groupby("approach", sort=False)):
