@@ -3,6 +3,7 @@
 Descriptions, and the calls that follow them; `tables` shows what came of it.
 """
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -94,8 +95,12 @@ def train_heads(setup: Setup, found: Features, settings: Problem3) -> list[last_
 
 
 def best_head(results: list[last_layer.HeadResult]) -> last_layer.HeadResult:
-    """Return the last layer with the best validation accuracy, the first of equals."""
-    return max(results, key=lambda result: result.history["validation_accuracy"].max())
+    """Return the last layer with the best validation accuracy, the first of equals.
+
+    One that diverged is returned only where all of them did.
+    """
+    eligible = [result for result in results if not result.diverged] or results
+    return max(eligible, key=lambda result: result.history["validation_accuracy"].fillna(0).max())
 
 
 def finetunings(
@@ -107,17 +112,22 @@ def finetunings(
     one whose last layer starts from ``head``, trained before on frozen features (Kumar et al.
     2022, 2202.10054).
     """
+    arms = [(ALL_LAYERS, lr) for lr in FINETUNE_RATES]
+    arms += [(PROBE_FIRST, PROBE_FIRST_RATE), (RANDOM_START, RANDOM_START_RATE)]
     wanted = {}
     for seed in range(settings.finetune_seeds):
-        for approach, lr in (
-            *((ALL_LAYERS, lr) for lr in FINETUNE_RATES),
-            (PROBE_FIRST, PROBE_FIRST_RATE),
-            (RANDOM_START, RANDOM_START_RATE),
-        ):
-            start = resnet.RANDOM if approach == RANDOM_START else setup.base.weights
+        for approach, lr in arms:
+            run = Run(
+                "resnet50",
+                Steps(lr, factor=0.1, at=DROPS),
+                settings.finetune_epochs,
+                batch_size=settings.batch_size,
+                weight_decay=WEIGHT_DECAY,
+                seed=seed,
+            )
             wanted[approach, lr, seed] = Finetuning(
-                _run(lr, seed, settings),
-                start,
+                run,
+                resnet.RANDOM if approach == RANDOM_START else setup.base.weights,
                 setup.base.digest,
                 head=(head.weight, head.bias) if approach == PROBE_FIRST else None,
                 augment=FlipAndCrop(4),
@@ -130,7 +140,8 @@ def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
     """Train last layers on features of images of several sizes, judged on validation images.
 
     One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
-    validation accuracy of 3.2a's learning rates, ``sgd``, and of `optimal_head`, ``optimum``.
+    validation accuracy of 3.2a's learning rates, ``sgd`` (NaN where all of them diverged), and of
+    `optimal_head`, ``optimum``.
     """
     train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))
     validation = setup.parts.validation
@@ -140,21 +151,11 @@ def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
         sets = [(train, True), (validation, False)]
         views = last_layer.extract(setup.base, sets, _scale(size)).features
         given = (views[0], train.labels, views[1][0], validation.labels, train.num_classes)
-        best = best_head(last_layer.fit_heads(run, *given)).history["validation_accuracy"].max()
+        best = best_head(last_layer.fit_heads(run, *given))
+        sgd = math.nan if best.diverged else best.history["validation_accuracy"].max()
         optimum = optimal_head(*given).table["validation_accuracy"].max()
-        rows.append({"size": size, "images": len(train), "sgd": best, "optimum": optimum})
+        rows.append({"size": size, "images": len(train), "sgd": sgd, "optimum": optimum})
     return pd.DataFrame(rows)
-
-
-def _run(lr: float, seed: int, settings: Problem3) -> Run:
-    return Run(
-        "resnet50",
-        Steps(lr, factor=0.1, at=DROPS),
-        settings.finetune_epochs,
-        batch_size=settings.batch_size,
-        weight_decay=WEIGHT_DECAY,
-        seed=seed,
-    )
 
 
 def _scale(size: int) -> ResizedScale:

@@ -3,6 +3,7 @@
 Which runs Problem 3 needs is said in `experiments`; the last layer alone is in `last_layer`.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,13 +164,15 @@ def _finetune(
         model, run, train, validation, scale,
         augment=finetuning.augment, checkpoint=checkpoint, progress=True,
     )  # fmt: skip
+    # The last update may have been the one that was too large: its loss is not seen in training.
+    finite = all(map(math.isfinite, result.history["validation_loss"]))
     model.load_state_dict(result.best_state)
     scored = result.history["validation_accuracy"].dropna()
     validation_logits, features = resnet.logits_and_features(model, validation, scale)
     train_logits, _ = resnet.logits_and_features(model, train, scale)
     return {
         "history": result.history.to_dict("list"),
-        "diverged": result.diverged,
+        "diverged": result.diverged or not finite,
         "best_epoch": int(scored.idxmax()) + 1 if len(scored) else 0,
         "train_accuracy": (train_logits.argmax(1) == train.labels).float().mean().item(),
         "validation_logits": validation_logits,

@@ -116,16 +116,16 @@ class HeadResult:
     """One trained last layer.
 
     ``history`` has the columns ``epoch``, ``train_loss``, ``train_accuracy`` (as trained),
-    ``validation_loss`` and ``validation_accuracy`` (after the epoch); NaN once the loss is not
-    finite.
+    ``validation_loss`` and ``validation_accuracy`` (after the epoch); NaN from the epoch on in
+    which a loss is not finite.
     """
 
     lr: float
     seed: int
     history: pd.DataFrame
     weight: Tensor  # (number of classes, D): after the epoch with the best validation accuracy,
-    bias: Tensor  # (number of classes,); the first of equals
-    diverged: bool  # whether the loss stopped being finite
+    bias: Tensor  # (number of classes,); the first of equals; the initial ones where none counts
+    diverged: bool  # whether a loss stopped being finite
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N, number of classes) of features (N, D)."""
@@ -183,6 +183,7 @@ def fit_heads(
     velocities = torch.zeros_like(weight), torch.zeros_like(bias)
     best = weight.clone(), bias.clone()
     best_accuracy = torch.full(weight.shape[:2], -1.0, device=device)
+    alive = torch.ones_like(best_accuracy, dtype=torch.bool)
     generators = [torch.Generator().manual_seed(seed) for seed in run.seeds]
     updates = run.epochs * math.ceil(n / run.batch_size)
     milestones = {round(fraction * updates) for fraction in Steps(1.0).at}
@@ -212,7 +213,8 @@ def fit_heads(
         validation = _beside(validation_features[None], weight) + bias
         scores = _scores(validation, validation_labels)
         rows.append(torch.stack([loss / n, correct / n, *scores]))
-        better = scores[1] > best_accuracy
+        alive &= loss.isfinite() & scores[0].isfinite()
+        better = alive & (scores[1] > best_accuracy)
         best_accuracy = torch.where(better, scores[1], best_accuracy)
         for kept, now in zip(best, (weight, bias), strict=True):
             kept[better] = now[better]
@@ -260,7 +262,8 @@ def _results(run: HeadRun, rows: Tensor, best: tuple[Tensor, Tensor]) -> list[He
         for j, seed in enumerate(run.seeds):
             history = pd.DataFrame(rows[:, :, i, j].numpy(), columns=names)
             history.insert(0, "epoch", range(1, run.epochs + 1))
-            failed = ~np.isfinite(history["train_loss"]).cummin()
+            losses = history[["train_loss", "validation_loss"]]
+            failed = ~np.isfinite(losses).all(axis=1).cummin()
             history.loc[failed, names] = math.nan
             weight, bias = best[0][i, j].T.cpu().contiguous(), best[1][i, j, 0].cpu()
             results.append(HeadResult(lr, seed, history, weight, bias, bool(failed.any())))
