@@ -124,12 +124,12 @@ def approaches(table: pd.DataFrame, optimum: float, num_test_images: int) -> Fig
             color=COLOURS[number], marker=MARKERS[number], label=approach,
             linestyle="-" if approach in (ALL_LAYERS, LAST_LAYER) else "none",
         )  # fmt: skip
-    diverged = table[table["diverged"]]
-    if len(diverged):
-        axes.plot(
-            diverged["learning_rate"], 100 * diverged["test"], "x", color="black", markersize=9,
-            markeredgewidth=2, zorder=3, label="diverged",
-        )  # fmt: skip
+        diverged = rows[rows["diverged"]]
+        if len(diverged):
+            axes.plot(
+                diverged["learning_rate"], 100 * diverged["test"], "x", color=COLOURS[number],
+                markersize=12, markeredgewidth=2, zorder=3, label=f"{approach} (diverged)",
+            )  # fmt: skip
     axes.axhline(100 * optimum, color=GREY, linestyle="--", label="last layer, optimum (L-BFGS)")
     axes.set_xscale("log")
     axes.set_xlabel("learning rate (log scale)")

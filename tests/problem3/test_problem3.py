@@ -489,7 +489,7 @@ class TestDivergedRunsAreMarked:
         assert labels == [
             "all layers, 0.01", "all layers, 0.1 (1 of 2 diverged)", "all layers, 1 (diverged)"
         ]  # fmt: skip
-        assert "diverged" in labels_of(figures.approaches(self.summary(), 0.5, 100))
+        assert "all layers (diverged)" in labels_of(figures.approaches(self.summary(), 0.5, 100))
         moved = tables.moved_table(self.RESULTS, torch.ones(2, 3))
         figure = figures.moved_and_gap(moved, self.summary())
         names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -497,7 +497,8 @@ class TestDivergedRunsAreMarked:
 
     def test_no_mark_without_divergence(self):
         table = self.summary().query("not diverged")
-        assert "diverged" not in labels_of(figures.approaches(table, 0.5, 100))
+        labels = labels_of(figures.approaches(table, 0.5, 100))
+        assert set(labels) == {"all layers", "last layer, optimum (L-BFGS)"}
 
     def test_in_the_curves_of_last_layers(self):
         histories = [finetuned(None, diverged).history for diverged in (False, True)]
