@@ -30,41 +30,22 @@ class SourcesExhaustedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Source:
-    """One place that may hold an artefact.
+    """One place that may hold an artefact."""
 
-    Attributes
-    ----------
-    name : str
-        Shown in messages.
-    supply : callable
-        ``supply(folder)`` puts the artefact's files into ``folder``, or raises. It may leave other
-        files there too.
-    """
-
-    name: str
+    name: str  # shown in messages
+    # ``supply(folder)`` puts the artefact's files into ``folder``, or raises. It may leave other
+    # files there too.
     supply: Callable[[Path], None]
 
 
 @dataclass(frozen=True)
 class Artefact:
-    """A set of files that is fetched as a whole.
+    """A set of files that is fetched as a whole."""
 
-    Attributes
-    ----------
-    name : str
-        Shown in messages.
-    folder : str
-        Where the files belong, relative to the data folder.
-    files : mapping of str to str
-        File name to SHA-256 digest (hexadecimal) of its content.
-    sources : tuple of Source
-        Tried in this order.
-    """
-
-    name: str
-    folder: str
-    files: Mapping[str, str]
-    sources: tuple[Source, ...]
+    name: str  # shown in messages
+    folder: str  # where the files belong, relative to the data folder
+    files: Mapping[str, str]  # file name to SHA-256 digest (hexadecimal) of its content
+    sources: tuple[Source, ...]  # tried in this order
 
 
 def missing_files(artefact: Artefact, folder: Path) -> dict[str, str]:
@@ -128,10 +109,8 @@ def fetch(artefact: Artefact, data_dir: Path | None = None) -> Path:
 def run_command(*command: str, cwd: Path) -> None:
     """Run a client program such as ``apt-get`` or ``npm``; raise with its last words if it fails.
 
-    Raises
-    ------
-    RuntimeError
-        The program is not installed, fails, or takes longer than `COMMAND_SECONDS`.
+    Raises a RuntimeError where the program is not installed, fails, or takes longer than
+    `COMMAND_SECONDS`.
     """
     program = shutil.which(command[0])
     if program is None:
@@ -186,11 +165,9 @@ def limited_stall() -> Iterator[None]:
 def unpack_tar(archive: Path, into: Path, most_bytes: int = MOST_BYTES) -> None:
     """Unpack a tar archive, refusing members that would land outside of ``into``.
 
-    Raises
-    ------
-    tarfile.TarError
-        The archive is damaged, a member is unsafe (see `tarfile.data_filter`), or the members
-        would take more than ``most_bytes``; then nothing was unpacked.
+    Raises a tarfile.TarError where the archive is damaged, a member is unsafe (see
+    `tarfile.data_filter`), or the members would take more than ``most_bytes``; then nothing was
+    unpacked.
     """
     with tarfile.open(archive) as tar:
         unpacked = 0

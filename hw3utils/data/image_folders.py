@@ -40,15 +40,12 @@ class OfficialParts(NamedTuple):
 def square(image: Image.Image, size: int) -> Tensor:
     """Return an image as a square: shorter side scaled to ``size``, the centre cut out.
 
+    Raises a ValueError where the size is not a whole number of at least 1.
+
     Returns
     -------
     Tensor
         Shape (3, size, size), uint8.
-
-    Raises
-    ------
-    ValueError
-        The size is not a whole number of at least 1.
     """
     check_whole_number("size", size)
     image = image.convert("RGB")
@@ -64,10 +61,7 @@ def square(image: Image.Image, size: int) -> Tensor:
 def decode(files: Sequence[Path], size: int) -> Tensor:
     """Decode image files to one tensor: shape (N, 3, size, size), uint8.
 
-    Raises
-    ------
-    OSError
-        A file is no image; the message names it.
+    Raises an OSError where a file is no image; the message names it.
     """
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
     for index, file in enumerate(files):
@@ -86,10 +80,8 @@ def load_decathlon(name: str, size: int, data_dir: Path) -> OfficialParts:
     only given to those who ask for it. ``train`` and ``val`` hold a folder for each class; the test
     labels are withheld, so ``val`` is returned as the test part.
 
-    Raises
-    ------
-    SourcesExhaustedError
-        Neither the folder nor an archive is there, or the archive is another one.
+    Raises a SourcesExhaustedError where neither the folder nor an archive is there, or the archive
+    is another one.
     """
     folder = data_dir / "decathlon"
     if not (folder / name / "train").is_dir():

@@ -18,15 +18,6 @@ from torch.nn import functional as F
 class ImageSet:
     """Images with their labels.
 
-    Attributes
-    ----------
-    images : Tensor
-        Shape (N, C, H, W), uint8, 0..255.
-    labels : Tensor
-        Shape (N,), int64, in 0..number of classes − 1.
-    class_names : tuple of str
-        One name for each class.
-
     Raises
     ------
     TypeError
@@ -35,9 +26,9 @@ class ImageSet:
         A shape is wrong, the set or its images are empty, or a label is out of range.
     """
 
-    images: Tensor
-    labels: Tensor
-    class_names: tuple[str, ...]
+    images: Tensor  # shape (N, C, H, W), uint8, 0..255
+    labels: Tensor  # shape (N,), int64, in 0..number of classes − 1
+    class_names: tuple[str, ...]  # one name for each class
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8:
@@ -101,14 +92,9 @@ class Splits(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """Turn uint8 images into floats: ``(image / 255 − mean) / std`` for each channel.
+    """Turn uint8 images into floats: ``(image / 255 − mean) / std`` for each channel."""
 
-    Attributes
-    ----------
-    mean, std : tuple of float
-        One value for each channel, on the scale 0..1; each std is greater than 0.
-    """
-
+    # One value for each channel, on the scale 0..1; each std is greater than 0.
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -132,10 +118,7 @@ class Scale:
 def split(images: ImageSet, n_second: int, generator: torch.Generator) -> tuple[ImageSet, ImageSet]:
     """Split a set at random in two parts that share no image; the second has ``n_second`` images.
 
-    Raises
-    ------
-    ValueError
-        ``n_second`` would leave one of the parts empty.
+    Raises a ValueError where ``n_second`` would leave one of the parts empty.
     """
     if not 0 < n_second < len(images):
         raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")
@@ -146,10 +129,7 @@ def split(images: ImageSet, n_second: int, generator: torch.Generator) -> tuple[
 def take(images: ImageSet, n: int) -> ImageSet:
     """Return the first ``n`` images; the set itself when ``n`` is its size.
 
-    Raises
-    ------
-    ValueError
-        ``n`` is less than 1 or more than there are.
+    Raises a ValueError where ``n`` is less than 1 or more than there are.
     """
     if not 1 <= n <= len(images):
         raise ValueError(f"{n} images asked for; there are {len(images)}")
@@ -165,14 +145,9 @@ class ResizedScale(Scale):
     """Scale images as `Scale` does, after bringing them to ``size`` × ``size`` pixels.
 
     Images stay small in memory and are enlarged as they are used (bilinear, smoothed when shrunk).
-
-    Attributes
-    ----------
-    size : int
-        Pixels of a side, at least 32: ResNet-50 divides each side by 32.
     """
 
-    size: int = 64
+    size: int = 64  # pixels of a side, at least 32: ResNet-50 divides each side by 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,14 +173,9 @@ class FlipAndCrop:
 
     The shift is the random crop of the image padded with ``padding`` black pixels on each side. It
     happens at the size at which the images are stored, before any enlarging.
-
-    Attributes
-    ----------
-    padding : int
-        At least 0.
     """
 
-    padding: int = 4
+    padding: int = 4  # at least 0
 
     def __post_init__(self) -> None:
         if self.padding < 0:
@@ -248,10 +218,7 @@ def stratified_split(
     Each class gives its share of ``n_second``, rounded down; what is then missing comes from the
     classes with the largest remainders. Both parts are in random order.
 
-    Raises
-    ------
-    ValueError
-        ``n_second`` would leave one of the parts empty.
+    Raises a ValueError where ``n_second`` would leave one of the parts empty.
     """
     if not 0 < n_second < len(images):
         raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")

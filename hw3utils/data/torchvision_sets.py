@@ -25,10 +25,8 @@ NAMES = ("cifar100", "dtd", "flowers102", "aircraft", "gtsrb", "svhn")
 def load(name: str, size: int, data_dir: Path) -> OfficialParts:
     """Load one of `NAMES`; ``size`` counts for the sets whose images vary in size.
 
-    Raises
-    ------
-    SourcesExhaustedError
-        The files are not in the data folder and torchvision cannot fetch them.
+    Raises a SourcesExhaustedError where the files are not in the data folder and torchvision cannot
+    fetch them.
     """
     kind, parts = _SETS[name]
     root = data_dir / "torchvision" / name

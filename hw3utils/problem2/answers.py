@@ -1,4 +1,4 @@
-"""TODO."""
+"""What Problem 2 found: the record that is saved, and the answers on the report's first page."""
 
 from typing import Any
 

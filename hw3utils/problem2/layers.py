@@ -13,9 +13,21 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 _ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_AVERAGE = (nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+_LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *_POOLS, *_ADAPTIVE)
+# What may stand between a layer and the linear layers at the end of a chain, or after these.
+_FLATTENING = (
+    torch.ops.aten.view.default,
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.mean.dim,
+    torch.ops.aten._softmax.default,
+    torch.ops.aten._log_softmax.default,
+)
 _NO_OUTPUT = {"activation_formula": "0", "activations": 0}
 _NO_PARAMETERS = {
     "weight_formula": "0",
@@ -31,12 +43,15 @@ _EMPTY = {
     "kernel": None,
     "stride": None,
     "padding": None,
+    "dilation": None,
     "groups": None,
+    "pool": None,
     "output_shape": None,
     **_NO_OUTPUT,
     **_NO_PARAMETERS,
     "operation_formula": "0",
     "multiply_accumulates": 0,
+    "chained": True,
 }
 
 
@@ -57,12 +72,15 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``layer`` (name), ``kind``, ``kernel``, ``stride``, ``padding``, ``groups`` (None where a
-        layer has none; pairs where height and width differ), ``output_shape`` (without the batch),
+        ``layer`` (name), ``kind``, ``kernel``, ``stride``, ``padding``, ``dilation``, ``groups``
+        (None where a layer has none; pairs where height and width differ), ``pool`` ("max" or
+        "average", None for other layers), ``output_shape`` (without the batch),
         ``activations`` (numbers in the output), ``weights``, ``biases``, ``parameters`` (weights
         and biases), ``multiply_accumulates`` (for one image; additions of biases, pools and
         normalisations are not counted), and each count written out: ``activation_formula``,
-        ``weight_formula``, ``parameter_formula``, ``operation_formula``.
+        ``weight_formula``, ``parameter_formula``, ``operation_formula``. ``chained`` (bool): the
+        layer takes the output of the row before, and its own output is only activated,
+        flattened or given to a layer, not cut, joined or added to another.
 
     Raises
     ------
@@ -74,45 +92,145 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     -----
     A convolution K×K from C to M channels in G groups has (K·K·C/G + 1)·M parameters, and makes
     each of its H·W·M outputs with K·K·C/G multiply–accumulates (Krizhevsky et al. 2012, Sec. 3.5
-    for the groups). A second use of the same module adds operations and no parameters.
+    for the groups). A second use of the same module, or of the same `torch.nn.Parameter` in another
+    module, adds operations and no parameters.
     """
     shape = _checked_shape(input_shape)
-    network = copy.deepcopy(network).to("meta").eval()
+    original, network = network, copy.deepcopy(network).to("meta").eval()
     rows = [_input_row(shape)]
-    seen: set[nn.Module] = set()
+    flow = _Flow(rows)
+    seen: set[nn.Parameter] = set()
 
     def before(name: str):
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            _check_fits(name, module, tuple(inputs[0].shape[1:]))
+        def hook(module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            _check_fits(name, module, tuple(_input(args, kwargs).shape[1:]))
+            flow.pause()
 
         return hook
 
-    def after(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            row = _row(name, module, inputs[0], output)
-            rows.append(row | _NO_PARAMETERS if module in seen else row)
-            seen.add(module)
+    def after(name: str, own: dict[str, nn.Parameter | None]):
+        def hook(module: nn.Module, args: tuple, kwargs: dict, output: torch.Tensor) -> None:
+            x = _input(args, kwargs)
+            row = _row(name, module, x, output)
+            rows.append(row | _without_counted(row, own, seen))
+            seen.update(parameter for parameter in own.values() if parameter is not None)
+            flow.add_layer(x, output, flattens=isinstance(module, nn.Linear))
 
         return hook
 
+    # Moved to another device, a parameter of two modules becomes two: the original knows better.
+    originals = dict(original.named_modules())
     for name, module in network.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *_POOLS, *_ADAPTIVE)):
+        if isinstance(module, _LAYERS):
             label = name or type(module).__name__  # a network that is one layer has no name for it
-            module.register_forward_pre_hook(before(label))
-            module.register_forward_hook(after(label))
-    with torch.no_grad():
-        network(torch.empty(1, *shape, device="meta"))
+            own = {kind: originals[name]._parameters.get(kind) for kind in ("weight", "bias")}
+            module.register_forward_pre_hook(before(label), with_kwargs=True)
+            module.register_forward_hook(after(label, own), with_kwargs=True)
+        elif isinstance(module, nn.LocalResponseNorm):  # made of many operations that are no rows
+            module.register_forward_pre_hook(lambda *_: flow.pause(), with_kwargs=True)
+            module.register_forward_hook(
+                lambda _, args, kwargs, output: flow.resume(_input(args, kwargs), output),
+                with_kwargs=True,
+            )
+    image = torch.empty(1, *shape, device="meta")
+    flow.start(image)
+    with torch.no_grad(), flow:
+        network(image)
 
     # Columns of objects, where None stays None and 3 does not turn into 3.0.
     table = pd.DataFrame(rows, dtype=object)
     table = table.astype({c: "int64" for c, empty in _EMPTY.items() if empty == 0})
-    missing = sum(p.numel() for p in network.parameters()) - int(table["parameters"].sum())
+    table["chained"] = table["chained"].astype(bool)
+    missing = sum(p.numel() for p in original.parameters()) - int(table["parameters"].sum())
     if missing:
         raise ValueError(
             f"{missing:,} parameters of {type(network).__name__} are in layers that did not run or "
             "are of another kind than Conv2d, Linear and BatchNorm2d: no row accounts for them"
         )
     return table
+
+
+class _Flow(TorchDispatchMode):
+    """Follow every tensor back to the row whose output it is, through each of torch's operations.
+
+    Rows whose output is cut, joined or added to another's lose their mark ``chained``; so do layers
+    that do not take the output of the row before.
+    """
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self._paused = False
+        self._rows = rows
+        # By id: the tensor (held, so that no other gets its id), its rows, and whether it is flat.
+        self._known: dict[int, tuple[torch.Tensor, frozenset[int], bool]] = {}
+
+    def start(self, image: torch.Tensor) -> None:
+        """Take a tensor for the output of the first row."""
+        self._known[id(image)] = (image, frozenset({0}), False)
+
+    def pause(self) -> None:
+        """Look away while a module runs whose effect is known."""
+        self._paused = True
+
+    def resume(self, x: torch.Tensor, output: torch.Tensor) -> None:
+        """Take a module's output for its activated input."""
+        self._paused = False
+        if id(x) in self._known:
+            _, rows, flat = self._known[id(x)]
+            self._known[id(output)] = (output, rows, flat)
+
+    def add_layer(self, x: torch.Tensor, output: torch.Tensor, flattens: bool) -> None:
+        """Mark the newest row, which made ``output`` from ``x``."""
+        self._paused = False
+        newest = len(self._rows) - 1
+        _, rows, flat = self._known.get(id(x), (x, frozenset(), False))
+        self._rows[newest]["chained"] = rows == {newest - 1} and (flattens or not flat)
+        self._known[id(output)] = (output, frozenset({newest}), False)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if self._paused:
+            return output
+        used = [self._known[id(x)] for x in _tensors((args, kwargs)) if id(x) in self._known]
+        rows = frozenset().union(*(rows for _, rows, _ in used))
+        flattened = func in _FLATTENING
+        keeps_shape = torch.Tag.pointwise in func.tags and all(
+            y.shape == x.shape for x, _, _ in used for y in _tensors(output)
+        )
+        joins = len(rows) > 1 or len({flat for _, _, flat in used}) > 1
+        if joins or not (flattened or keeps_shape):
+            for row in rows:
+                self._rows[row]["chained"] = False
+        flat = flattened or any(flat for _, _, flat in used)
+        if used:
+            self._known |= {id(y): (y, rows, flat) for y in _tensors(output)}
+        return output
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    """Return the tensors in an operation's arguments or results, however nested."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+
+
+def _input(args: tuple, kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return what a layer was called with, by place or by name."""
+    return args[0] if args else kwargs["input"]
+
+
+def _without_counted(
+    row: dict[str, Any], own: dict[str, nn.Parameter | None], seen: set[nn.Parameter]
+) -> dict[str, Any]:
+    """Return the counts of a row without the parameters that a row before has counted."""
+    weight_counted, bias_counted = own["weight"] in seen, own["bias"] in seen
+    if not weight_counted and not bias_counted:
+        return {}
+    if weight_counted:
+        biases = 0 if bias_counted else row["biases"]
+        only_biases = {"parameter_formula": str(biases), "biases": biases, "parameters": biases}
+        return _NO_PARAMETERS | only_biases
+    formula, weights = row["weight_formula"], row["weights"]
+    return {"parameter_formula": formula, "biases": 0, "parameters": weights}
 
 
 def _input_row(shape: tuple[int, int, int]) -> dict[str, Any]:
@@ -154,8 +272,10 @@ def _row(name: str, module: nn.Module, x: torch.Tensor, output: torch.Tensor) ->
         return row | _NO_OUTPUT | {"kind": "norm", **formulas}
     if isinstance(module, _ADAPTIVE):
         # One that keeps the size passes its input on: nothing new is stored.
-        return row | {"kind": "pool"} | (_NO_OUTPUT if x.shape == output.shape else {})
-    return row | {"kind": "pool", **_spatial(module)}
+        row |= _NO_OUTPUT if x.shape == output.shape else {}
+    else:
+        row |= _spatial(module)
+    return row | {"kind": "pool", "pool": "average" if isinstance(module, _AVERAGE) else "max"}
 
 
 def _output(shape: tuple[int, ...]) -> dict[str, Any]:
@@ -180,11 +300,12 @@ def _with_bias(fan_in: str, outputs: int, bias: torch.Tensor | None) -> str:
 
 
 def _spatial(module: nn.Module) -> dict[str, Any]:
-    """Return kernel, stride and padding, as single numbers where height and width agree."""
+    """Return kernel, stride, padding, dilation: single numbers where height and width agree."""
     pairs = {
         "kernel": _pair(module.kernel_size),
         "stride": _pair(module.stride),
         "padding": module.padding if isinstance(module.padding, str) else _pair(module.padding),
+        "dilation": _pair(getattr(module, "dilation", 1)),  # average pools have none
     }
     return {name: pair[0] if pair[0] == pair[1] else pair for name, pair in pairs.items()}
 
@@ -295,18 +416,15 @@ def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
     All convolutions have ``channels`` inputs and outputs, stride 1 and no biases. The stack has
     N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3).
 
+    Raises a ValueError where the kernel is even (no stack of 3×3 has an even receptive field) or
+    smaller than 3, or a number is not a positive integer.
+
     Returns
     -------
     pandas.DataFrame
         Two rows, the single layer and the stack: ``design``, ``layers``, ``formula``, ``weights``
         (also the multiply–accumulates at each position), ``relus``, ``saving`` (fraction of the
         single layer's weights).
-
-    Raises
-    ------
-    ValueError
-        The kernel is even (no stack of 3×3 has an even receptive field) or smaller than 3, or a
-        number is not a positive integer.
     """
     _check_positive(kernel=kernel, channels=channels)
     if kernel < 3 or kernel % 2 == 0:

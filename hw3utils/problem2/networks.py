@@ -17,11 +17,8 @@ _VGG19_BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 def same_padding(kernel: int) -> int:
     """Return the padding (K − 1)/2 with which a convolution of stride 1 keeps its input's size.
 
-    Raises
-    ------
-    ValueError
-        The kernel is not a positive odd integer: an even one would need unequal padding on the
-        two sides.
+    Raises a ValueError where the kernel is not a positive odd integer: an even one would need
+    unequal padding on the two sides.
     """
     if isinstance(kernel, bool) or not isinstance(kernel, int) or kernel < 1 or kernel % 2 == 0:
         raise ValueError(
@@ -222,10 +219,7 @@ class RegionProposalHead(nn.Module):
 def torchvision_network(name: str) -> nn.Module:
     """Return torchvision's own network of that name, without weights, on the ``meta`` device.
 
-    Raises
-    ------
-    ValueError
-        torchvision has no model of that name.
+    Raises a ValueError where torchvision has no model of that name.
     """
     with torch.device("meta"):
         return torchvision.models.get_model(name, weights=None)

@@ -1,7 +1,7 @@
 """Receptive fields of stacks of convolutions and pools: by formula, and measured with gradients.
 
-A stack is a list of (kernel, stride, padding). For one chain of layers: networks with branches have
-one receptive field for each path.
+A stack is a list of (kernel, stride, padding); a dilated kernel counts with all that it spans. For
+one chain of layers: networks with branches have one receptive field for each path.
 """
 
 from collections.abc import Sequence
@@ -117,17 +117,39 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
 def stack_of(table: pd.DataFrame) -> list[Layer]:
     """Return the (kernel, stride, padding) of a `layer_table`'s convolutions and pools, in order.
 
-    Raises
-    ------
-    ValueError
-        A layer has different numbers for height and width.
+    A kernel of k with dilation d is returned as the d·(k − 1) + 1 that it spans.
+
+    Raises a ValueError where a layer has different numbers for height and width; or the network is
+    no single chain: it has branches or joins, or looks at the whole image before its last
+    convolution or pool.
     """
-    spatial = table[table["kernel"].notna()]
-    layers = list(spatial[["kernel", "stride", "padding"]].itertuples(index=False, name=None))
-    for name, layer in zip(spatial["layer"], layers, strict=True):
-        if any(isinstance(number, tuple) for number in layer):
-            raise ValueError(f"layer {name}: {layer} differs between height and width")
-    return [tuple(int(number) for number in layer) for layer in layers]
+    if not table["chained"].all():
+        name = table["layer"][~table["chained"]].iloc[0]
+        raise ValueError(
+            f"layer {name}: its input or output is shared, joined or changed on the way: only a "
+            "single chain of layers has one receptive field"
+        )
+    stack = []
+    whole_image = None  # the first layer that sees all of it
+    for layer in table.itertuples():
+        if layer.kernel is not None:
+            if whole_image is not None:
+                raise ValueError(f"layer {layer.layer}: {whole_image} before it sees everything")
+            stack.append(_spanned(layer))
+        elif layer.kind == "fc" or (layer.kind == "pool" and layer.activations > 0):
+            whole_image = layer.layer
+    return stack
+
+
+def _spanned(layer) -> Layer:
+    """Return the kernel with what its dilation spans, stride and padding, from a table's row."""
+    numbers = (layer.kernel, layer.stride, layer.padding, layer.dilation)
+    if any(isinstance(number, tuple) for number in numbers):
+        raise ValueError(f"layer {layer.layer}: {numbers} differs between height and width")
+    kernel = layer.dilation * (layer.kernel - 1) + 1
+    # Where the two sides cannot be equal, torch's "same" adds the odd one at the end.
+    padding = {"same": (kernel - 1) // 2, "valid": 0}.get(layer.padding, layer.padding)
+    return kernel, layer.stride, padding
 
 
 def _ones(kernel: int, stride: int, padding: int) -> nn.Conv1d:

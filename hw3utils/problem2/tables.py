@@ -17,7 +17,7 @@ def parameters(table: pd.DataFrame) -> pd.DataFrame:
 
     The form of question 2.1: layer, output, calculation, parameters with biases.
     """
-    layers = table[table["kind"].isin(["conv", "fc"])]
+    layers = table[table["kind"].isin(["conv", "fc"]) | (table["parameters"] > 0)]
     frame = pd.DataFrame(
         {
             "layer": layers["layer"],
@@ -191,10 +191,16 @@ def layer_description(layer) -> str:
     """Return a layer in a few words: kernel, filters, stride, groups, from a layer table's row."""
     if layer.kind == "fc":
         return f"{layer.output_shape[0]} outputs"
-    kernel = f"{layer.kernel}×{layer.kernel}"
-    stride = f", stride {layer.stride}" if layer.stride > 1 else ""
+    if layer.kind == "norm":
+        return f"batch normalisation, {layer.output_shape[0]} channels"
+    if layer.kernel is None:
+        height, width = layer.output_shape[1:]
+        return f"{layer.pool} pool to {height}×{width}"
+    height, width = layer.kernel if isinstance(layer.kernel, tuple) else (layer.kernel,) * 2
+    kernel = f"{height}×{width}"
+    stride = f", stride {layer.stride}" if layer.stride != 1 else ""
     if layer.kind == "pool":
-        return f"{kernel} max pool{stride}"
+        return f"{kernel} {layer.pool} pool{stride}"
     groups = f", {layer.groups} groups" if layer.groups > 1 else ""
     return f"{kernel}, {layer.output_shape[0]} filters{stride}{groups}"
 

@@ -22,7 +22,7 @@ from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale, mirrored
 from hw3utils.problem3 import resnet
 from hw3utils.training import fingerprints, sweeps
-from hw3utils.training.linear import MOST_PENALTY, check_views
+from hw3utils.training.linear import MOST_PENALTY, check_sets
 from hw3utils.training.loop import pick_device
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
@@ -173,7 +173,7 @@ def fit_heads(
     ValueError
         Features and labels do not belong together, or a batch is larger than the training set.
     """
-    check_views(features, labels, validation_features, validation_labels, num_classes)
+    check_sets(features, labels, validation_features, validation_labels, num_classes)
     views, n, num_features = features.shape
     if run.batch_size > n:
         raise ValueError(f"batch size {run.batch_size} is larger than the {n} training images")

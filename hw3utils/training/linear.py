@@ -32,7 +32,7 @@ def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
         raise ValueError(f"labels must lie in 0..{num_classes - 1}")
 
 
-def check_views(
+def check_sets(
     features: Tensor,
     labels: Tensor,
     validation_features: Tensor,
@@ -103,7 +103,7 @@ def optimal_head(
     (views, N, F); all views count. Raises a ValueError where features and labels do not belong
     together, or a strength is not a number of at least 0.
     """
-    check_views(features, labels, validation_features, validation_labels, num_classes)
+    check_sets(features, labels, validation_features, validation_labels, num_classes)
     if not strengths or not all(0 <= l2 <= MOST_PENALTY for l2 in strengths):
         raise ValueError(f"strengths={tuple(strengths)}: must lie in 0..{MOST_PENALTY:g}")
     head = _zero_head(features[0], num_classes)

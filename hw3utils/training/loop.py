@@ -213,12 +213,9 @@ def check_fits(
 ) -> None:
     """Refuse a run that cannot work, before any training.
 
-    Raises
-    ------
-    ValueError
-        A batch size exceeds the number of images, the validation images differ from the training
-        images in shape or classes, the network does not take images of this shape, or it returns
-        another number of logits than there are classes.
+    Raises a ValueError where a batch size exceeds the number of images, the validation images
+    differ from the training images in shape or classes, the network does not take images of this
+    shape, or it returns another number of logits than there are classes.
     """
     if max(run.batch_sizes) > len(train):
         raise ValueError(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hw3utils.problem2 import tables
 from hw3utils.problem2.layers import layer_table, memory, stack_savings, totals
 from hw3utils.problem2.networks import (
     RegionProposalHead,
@@ -140,6 +141,57 @@ def test_a_module_used_twice_has_its_parameters_once():
     table = layer_table(nn.Sequential(layer, nn.ReLU(), layer), (4, 8, 8))
     assert totals(table)["parameters"] == 4 * (4 * 9 + 1)
     assert totals(table)["multiply_accumulates"] == 2 * 8 * 8 * 4 * 4 * 9
+
+
+def test_a_parameter_of_two_modules_is_counted_once():
+    network = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+    )
+    network[1].weight = network[0].weight
+    network[2].bias = network[0].bias
+    table = layer_table(network, (4, 8, 8))
+    assert totals(table)["parameters"] == sum(p.numel() for p in network.parameters())
+    assert table["parameter_formula"].tolist() == ["0", "(3·3·4 + 1)·4", "4", "(1·1·4)·4"]
+    assert table["weights"].tolist() == [0, 144, 0, 16]
+
+
+class CalledByName(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, image):
+        return self.conv(input=image)
+
+
+def test_a_layer_may_be_called_with_its_input_by_name():
+    assert layer_table(CalledByName(), (3, 8, 8))["layer"].tolist() == ["input", "conv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("resnet50", "25,557,032"), ("vgg19", "143,667,240"), ("vgg11_bn", "132,868,840")],
+)
+def test_the_tables_for_readers_count_every_layer_of_torchvisions_networks(name, parameters):
+    table = layer_table(torchvision_network(name), (3, 224, 224))
+    shown = tables.parameters(table)["parameters"].tolist()
+    assert shown[-1] == f"**{parameters}**"
+    rows = [int(text.replace(",", "")) for text in shown[:-1]]
+    assert f"**{sum(rows):,}**" == shown[-1]
+    assert len(tables.activations_and_weights(table)) == len(table) + 1
+
+
+def test_pools_are_called_by_their_kind():
+    network = nn.Sequential(
+        nn.AvgPool2d(2), nn.MaxPool2d((1, 2), stride=(1, 2)), nn.AdaptiveAvgPool2d(1)
+    )
+    table = layer_table(network, (3, 8, 8))
+    shown = [tables.layer_description(row) for row in table.iloc[1:].itertuples()]
+    assert shown == [
+        "2×2 average pool, stride 2",
+        "1×2 max pool, stride (1, 2)",
+        "average pool to 1×1",
+    ]
 
 
 def test_inception_handout_numbers():

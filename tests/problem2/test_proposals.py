@@ -105,6 +105,30 @@ def test_iou_by_hand():
     assert iou(first, second)[0].tolist() == pytest.approx([1 / 7, 1, 0, 1 / 16])
 
 
+@pytest.mark.parametrize(
+    ("dtype", "side"), [(torch.float16, 300.0), (torch.bfloat16, 300.0), (torch.float32, 1e20)]
+)
+def test_areas_that_the_type_of_the_boxes_cannot_hold(dtype, side):
+    boxes = torch.tensor([[0, 0, side, side], [0, 0, side, side / 2], [0, 0, 0, 0]], dtype=dtype)
+    overlap = iou(boxes, boxes)
+    assert overlap.dtype == dtype
+    assert overlap.tolist() == [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 0]]
+
+
+def test_boxes_are_cut_on_the_device_where_they_are():
+    boxes = torch.tensor([[-5.0, -5.0, 20.0, 8.0]])
+    with torch.device("meta"):  # where new tensors go that are not told otherwise
+        assert clip_boxes(boxes, height=10, width=10).tolist() == [[0, 0, 10, 8]]
+        assert inside_image(boxes, height=10, width=10).tolist() == [False]
+
+
+def test_an_overlap_of_exactly_the_threshold_is_not_above_it():
+    objects = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+    anchors = torch.tensor([[0.0, 0.0, 8.0, 7.0], [0.0, 0.0, 8.0, 4.0], [0.0, 0.0, 8.0, 2.0]])
+    assert label_anchors(anchors, objects, positive=0.5, negative=0.25).tolist() == [1, -1, -1]
+    assert len(non_maximum_suppression(anchors[1:], torch.ones(2), threshold=0.5).kept) == 2
+
+
 def test_box_coding_equals_torchvision():
     boxes, anchors = random_boxes(300, seed=3).double(), random_boxes(300, seed=4).double()
     coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
@@ -216,6 +240,7 @@ NAN = torch.tensor([[0.0, 0.0, math.nan, 4.0]])
         (lambda: iou(ONE, NAN), "second: row 0 is NaN"),
         (lambda: iou(ONE.long(), ONE), "floating-point"),
         (lambda: iou(torch.zeros(3), ONE), "n×4"),
+        (lambda: iou(ONE, 1e200 * ONE.double()), "area of box 0 is too large"),
         (lambda: encode(FLAT, ONE), "not greater than 0"),
         (lambda: encode(ONE.repeat(2, 1), ONE), "2 boxes, 1 anchors"),
         (lambda: decode(torch.zeros(1, 4), FLAT), "not greater than 0"),

@@ -7,13 +7,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hw3utils.problem2.layers import layer_table
-from hw3utils.problem2.networks import alexnet, torchvision_network, vgg19
+from hw3utils.problem2.networks import (
+    RegionProposalHead,
+    alexnet,
+    inception_naive,
+    torchvision_network,
+    vgg19,
+)
 from hw3utils.problem2.receptive_field import (
     gradient_receptive_field,
     receptive_field,
     stack_of,
     stacked_receptive_field,
 )
+from hw3utils.training.networks import LeNet5
 
 
 @st.composite
@@ -74,6 +81,94 @@ def test_known_receptive_fields_of_the_last_pool(network, size, known):
     assert gradient_receptive_field(layers)[0] == known
 
 
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=2)], [(5, 1, 0)] * 2),
+        ([nn.MaxPool2d(3, stride=1, dilation=3)], [(7, 1, 0)]),
+        ([nn.Conv2d(1, 1, 3, padding="same", dilation=2)], [(5, 1, 2)]),
+        ([nn.Conv2d(1, 1, 4, padding="same"), nn.AvgPool2d(2)], [(4, 1, 1), (2, 2, 0)]),
+        ([nn.Conv2d(1, 1, 3, padding="valid"), nn.AdaptiveAvgPool2d(1)], [(3, 1, 0)]),
+        ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU6(), nn.Conv2d(2, 2, 3)], [(3, 1, 0)] * 2),
+        ([nn.Conv2d(1, 4, 3), nn.LocalResponseNorm(2), nn.MaxPool2d(2)], [(3, 1, 0), (2, 2, 0)]),
+        ([nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Dropout(), nn.Linear(18 * 18, 2)], [(3, 1, 0)]),
+    ],
+)
+def test_what_a_chain_of_layers_sees(layers, expected):
+    stack = stack_of(layer_table(nn.Sequential(*layers), (1, 20, 20)))
+    assert stack == expected
+
+
+def test_an_even_kernel_with_same_padding_starts_where_torch_starts_it():
+    layer = nn.Conv2d(1, 1, 4, padding="same", dilation=3, bias=False)
+    nn.init.ones_(layer.weight)
+    x = torch.zeros(1, 1, 40, 40, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[0, 0, 20, 20], x)
+    rows = gradient[0, 0].nonzero()[:, 0]
+    last = receptive_field(stack_of(layer_table(layer, (1, 40, 40)))).iloc[-1]
+    assert int(rows.max() - rows.min()) + 1 == last["size"] == 10
+    assert float(rows.max() + rows.min()) / 2 - 20 == last["start"]
+
+
+def test_lenets_last_pool_sees_sixteen_pixels():
+    stack = stack_of(layer_table(LeNet5(), (1, 28, 28)))
+    assert receptive_field(stack)["size"].iloc[-1] == 16
+
+
+class Joined(nn.Module):
+    """Two convolutions and what ``join`` makes of the input and their outputs."""
+
+    def __init__(self, join):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+        self.join = join
+
+    def forward(self, x):
+        y = self.first(x)
+        return self.join(self, x, y)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda net, x, y: torch.cat([x, net.second(y)], dim=1),
+        lambda net, x, y: y + net.second(y),
+        lambda net, x, y: net.second(y).add_(x),
+        lambda net, x, y: net.second(y) * y.mean((2, 3), keepdim=True),
+        lambda net, x, y: net.second(x),
+        lambda net, x, y: (y, net.second(x)),
+        lambda net, x, y: net.second(nn.functional.max_pool2d(y, 2)),
+        lambda net, x, y: nn.functional.max_pool2d(net.second(y), 2),
+        lambda net, x, y: net.second(y[..., ::2]),
+        lambda net, x, y: net.second(y.view(1, 2, 4, 16)),
+        lambda net, x, y: net.second(nn.functional.interpolate(y, scale_factor=2)),
+        lambda net, x, y: net.second(nn.functional.adaptive_avg_pool2d(y, 3)),
+    ],
+)
+def test_what_is_no_single_chain_is_refused(join):
+    with pytest.raises(ValueError, match="single chain"):
+        stack_of(layer_table(Joined(join), (2, 8, 8)))
+
+
+def test_an_activation_written_as_a_function_leaves_a_chain_a_chain():
+    network = Joined(lambda net, x, y: net.second(torch.relu(y) * torch.sigmoid(y)))
+    assert stack_of(layer_table(network, (2, 8, 8))) == [(3, 1, 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (inception_naive(), (256, 32, 32)),
+        (RegionProposalHead(), (512, 37, 37)),
+        (torchvision_network("resnet18"), (3, 64, 64)),
+        (torchvision_network("densenet121"), (3, 64, 64)),
+    ],
+)
+def test_networks_with_branches_are_refused(network, shape):
+    with pytest.raises(ValueError, match="single chain"):
+        stack_of(layer_table(network, shape))
+
+
 def test_three_5x5_convolutions_in_two_dimensions():
     """Real two-dimensional convolutions with random weights: a 13×13 square, and nothing else."""
     torch.manual_seed(0)
@@ -99,6 +194,12 @@ def test_three_5x5_convolutions_in_two_dimensions():
         (
             lambda: stack_of(layer_table(nn.Conv2d(1, 1, (3, 5)), (1, 8, 8))),
             "differs between height and width",
+        ),
+        (
+            lambda: stack_of(
+                layer_table(nn.Sequential(nn.AdaptiveMaxPool2d(4), nn.Conv2d(1, 1, 3)), (1, 8, 8))
+            ),
+            "before it sees everything",
         ),
     ],
 )

@@ -126,6 +126,21 @@ class TestSelection:
         for dtype in (torch.float16, torch.bfloat16, torch.float64):
             assert rows(select_top_k(table.to(dtype), 1, 1)) == [(1, 0, 0.5), (0, 1, 0.75)]
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_a_sum_may_be_off_by_the_rounding_of_its_dtype_and_by_no_more(self, dtype):
+        for classes in (2, 10, 1_000):
+            logits = 3 * torch.randn(2_000, classes, generator=generator())
+            table = logits.to(dtype).softmax(dim=1)
+            assert rows(select_top_k(table, 5, 2, 300)) == by_full_sort(table.float(), 5, 2)
+            for wrong in (0.97, 1.03):
+                with pytest.raises(ValueError, match=r"sum to (0\.9|1\.0)\d+, not 1"):
+                    select_top_k(wrong * table, 5, 2)
+
+    def test_rows_that_were_rounded_to_bfloat16_one_number_at_a_time_are_accepted(self):
+        table = torch.randn(2_000, 50, generator=generator()).softmax(dim=1).bfloat16()
+        assert (table.float().sum(dim=1) - 1).abs().max() > 1e-3  # what float32 is held to
+        assert select_top_k(table, 30, 1).class_counts.max() == 30
+
     @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3"])
     def test_k_p_and_chunk_size_must_be_whole_numbers_of_at_least_one(self, bad):
         table = torch.full((4, 2), 0.5)

@@ -19,6 +19,7 @@ TASKS = {
     "finetune": ("hw3utils.problem3.finetuning", "_finetune"),
     "features": ("hw3utils.problem3.last_layer", "_features"),
     "recipe": ("hw3utils.problem4.recipes", "_follow"),
+    "weights": ("hw3utils.problem3.keras_weights", "convert"),
 }
 DIGESTS = f"""
     import json
@@ -71,6 +72,8 @@ def edit(path, old, new):
         ("training/workers", "torch.set_num_threads(1)", "torch.set_num_threads(2)", EVERY),
         ("training/networks", "nn.Linear(120, 84)", "nn.Linear(120, 85)", {"fit", "recipe"}),
         ("data/images", "* 255", "* 256", EVERY),
+        ("problem3/keras_weights", "1e-3, 1e-5", "1e-3, 1e-6", {"weights", "features", "finetune"}),
+        ("problem3/keras_weights", "Only arithmetic", "Arithmetic", set()),
         ("training/schedules", "end_factor=0.0", "end_factor=0.1", {"recipe"}),
         ("training/schedules", "ConstantLR(optimizer", "ConstantLR(optimizer or 0", set()),
         ("problem3/finetuning", "result.best_state)\n", "result.state)\n", {"finetune"}),

@@ -74,24 +74,23 @@ def clip_boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
 def inside_image(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return for each box whether it lies wholly inside the image (bool, n)."""
     check_boxes("boxes", boxes)
-    limits = torch.tensor([width, height], dtype=boxes.dtype)
+    limits = boxes.new_tensor([width, height])
     return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(dim=1)
 
 
 def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return the overlap of every box of ``first`` with every box of ``second``.
 
-    The area of the intersection divided by that of the union; 0 where both areas are 0.
+    The area of the intersection divided by that of the union; 0 where both areas are 0. Areas are
+    computed in float64, because those of ordinary boxes do not fit into float16.
+
+    Raises a ValueError where not n×4, not floating point, not finite, or a box with a negative
+    side.
 
     Returns
     -------
     torch.Tensor
         n×m, between 0 and 1, in the boxes' type.
-
-    Raises
-    ------
-    ValueError
-        Not n×4, not floating point, not finite, or a box with a negative side.
     """
     check_boxes("first", first)
     check_boxes("second", second)
@@ -100,8 +99,8 @@ def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def unchecked_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return what `iou` does, for boxes that a caller in a loop has checked once."""
-    dtype = first.dtype
-    first, second = first.double(), second.double()  # float16 holds no area above 65,504
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    first, second = first.double(), second.double()
     top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = (bottom_right - top_left).clamp(min=0)
@@ -127,7 +126,7 @@ def check_boxes(name: str, boxes: torch.Tensor, positive: bool = False) -> None:
             f"got {tuple(boxes.shape)} {boxes.dtype}"
         )
     check_finite(name, boxes)
-    sides = boxes[:, 2:] - boxes[:, :2]
+    sides = boxes[:, 2:].double() - boxes[:, :2].double()
     bad = (sides <= 0 if positive else sides < 0).any(dim=1).nonzero().flatten()
     if len(bad):
         needed = "greater than 0" if positive else "0 or more"
@@ -135,6 +134,10 @@ def check_boxes(name: str, boxes: torch.Tensor, positive: bool = False) -> None:
             f"{name}: box {int(bad[0])} {boxes[bad[0]].tolist()} has a width or height that is not "
             f"{needed}; x1 must come before x2 and y1 before y2"
         )
+    # Half of the largest number: the union of two boxes must still be one.
+    huge = (sides.prod(dim=1) > torch.finfo(torch.float64).max / 2).nonzero().flatten()
+    if len(huge):
+        raise ValueError(f"{name}: the area of box {int(huge[0])} is too large for float64")
 
 
 def check_finite(name: str, numbers: torch.Tensor) -> None:
@@ -162,15 +165,13 @@ def anchor_shapes(
 
     The defaults are those of Ren et al. 2015, Sec. 3.1.1: k = 9.
 
+    Raises a ValueError where there is no scale or no ratio, or one of them is not a positive
+    number.
+
     Returns
     -------
     torch.Tensor
         (len(ratios)·len(scales))×2, float64, in pixels; the scale changes fastest.
-
-    Raises
-    ------
-    ValueError
-        There is no scale or no ratio, or one of them is not a positive number.
     """
     for name, numbers in (("scales", scales), ("ratios", ratios)):
         if not len(numbers) or any(not (n > 0 and math.isfinite(n)) for n in numbers):
@@ -224,24 +225,22 @@ def label_anchors(
 
     An anchor is positive if its IoU with some object is above ``positive``, or if no anchor
     overlaps that object more; it is negative if its IoU with every object is below ``negative``
-    (Ren et al. 2015, Sec. 3.1.2).
+    (Ren et al. 2015, Sec. 3.1.2; torchvision calls an IoU of exactly ``positive`` positive too).
+
+    Raises a ValueError where the boxes are malformed, or the thresholds are not 0 ≤ negative ≤
+    positive ≤ 1.
 
     Returns
     -------
     torch.Tensor
         int64, one for each anchor. Without objects every anchor is background.
-
-    Raises
-    ------
-    ValueError
-        The boxes are malformed, or the thresholds are not 0 ≤ negative ≤ positive ≤ 1.
     """
     if not 0 <= negative <= positive <= 1:
         raise ValueError(
             f"negative={negative}, positive={positive}: expected 0 ≤ negative ≤ positive ≤ 1"
         )
     overlaps = iou(anchors, objects)
-    labels = torch.zeros(len(anchors), dtype=torch.int64)
+    labels = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
     if len(anchors) == 0 or len(objects) == 0:
         return labels
     best = overlaps.max(dim=1).values

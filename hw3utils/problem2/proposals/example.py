@@ -30,68 +30,33 @@ from hw3utils.problem2.proposals.boxes import (
 
 @dataclass(frozen=True)
 class SuppressionStep:
-    """One round of non-maximum suppression.
+    """One round of non-maximum suppression."""
 
-    Attributes
-    ----------
-    kept : int
-        The box that is kept: of those left, the one with the highest score.
-    score : float
-        Its score.
-    suppressed : tuple of int
-        The boxes dropped in this round, because they overlap it too much.
-    overlaps : tuple of float
-        Their IoU with the kept box.
-    left : int
-        Boxes still undecided after this round.
-    """
-
-    kept: int
-    score: float
-    suppressed: tuple[int, ...]
-    overlaps: tuple[float, ...]
-    left: int
+    kept: int  # the box that is kept: of those left, the one with the highest score
+    score: float  # its score
+    suppressed: tuple[int, ...]  # the boxes dropped in this round, because they overlap it too much
+    overlaps: tuple[float, ...]  # their IoU with the kept box
+    left: int  # boxes still undecided after this round
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """What `non_maximum_suppression` returns.
+    """What `non_maximum_suppression` returns."""
 
-    Attributes
-    ----------
-    kept : torch.Tensor
-        Indices (int64) of the boxes that stay, by falling score.
-    steps : tuple of SuppressionStep
-        The rounds, one for each box kept.
-    """
-
-    kept: torch.Tensor
-    steps: tuple[SuppressionStep, ...]
+    kept: torch.Tensor  # indices (int64) of the boxes that stay, by falling score
+    steps: tuple[SuppressionStep, ...]  # the rounds, one for each box kept
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """What `propose` returns, one attribute for each of its stages.
+    """What `propose` returns, one attribute for each of its stages."""
 
-    Attributes
-    ----------
-    decoded : torch.Tensor
-        The box of every anchor, n×4, before clipping.
-    clipped : torch.Tensor
-        The same, cut at the image's borders.
-    large : torch.Tensor
-        Indices of the clipped boxes that are large enough, as suppression gets them.
-    kept : torch.Tensor
-        Indices of the boxes that survive suppression, by falling score.
-    passed : torch.Tensor
-        The first of ``kept``: the proposals that go on to the detector.
-    """
-
-    decoded: torch.Tensor
-    clipped: torch.Tensor
+    decoded: torch.Tensor  # the box of every anchor, n×4, before clipping
+    clipped: torch.Tensor  # the same, cut at the image's borders
+    # Indices of the clipped boxes that are large enough, as suppression gets them.
     large: torch.Tensor
-    kept: torch.Tensor
-    passed: torch.Tensor
+    kept: torch.Tensor  # indices of the boxes that survive suppression, by falling score
+    passed: torch.Tensor  # the first of ``kept``: the proposals that go on to the detector
 
 
 def non_maximum_suppression(
@@ -212,46 +177,21 @@ class SimulatedOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class ProposalExample:
-    """The region proposals of the example photograph, stage by stage.
+    """The region proposals of the example photograph, stage by stage."""
 
-    Attributes
-    ----------
-    image : numpy.ndarray
-        600×600×3 uint8.
-    objects : torch.Tensor
-        3×4, the marked objects.
-    grid : tuple of int
-        Rows and columns of the feature map.
-    anchors : torch.Tensor
-        n×4; the 9 of a position follow each other.
-    inside : torch.Tensor
-        n, bool: the anchor lies wholly inside the image.
-    labels : torch.Tensor
-        n: 1 object, 0 background, −1 no matter, among all anchors.
-    scores, offsets : torch.Tensor
-        n and n×4, from the simulated RPN.
-    proposals : Proposals
-        What becomes of them.
-    candidates : torch.Tensor
-        Indices of the anchors with the 100 highest scores, for drawing.
-    suppression : Suppression
-        Non-maximum suppression among the candidates; its indices count within them.
-    handful : torch.Tensor
-        Indices of six anchors, the two best of each object, to follow by hand.
-    """
-
-    image: np.ndarray
-    objects: torch.Tensor
-    grid: tuple[int, int]
-    anchors: torch.Tensor
-    inside: torch.Tensor
-    labels: torch.Tensor
-    scores: torch.Tensor
+    image: np.ndarray  # 600×600×3 uint8
+    objects: torch.Tensor  # 3×4, the marked objects
+    grid: tuple[int, int]  # rows and columns of the feature map
+    anchors: torch.Tensor  # n×4; the 9 of a position follow each other
+    inside: torch.Tensor  # n, bool: the anchor lies wholly inside the image
+    labels: torch.Tensor  # n: 1 object, 0 background, −1 no matter, among all anchors
+    scores: torch.Tensor  # n and n×4, from the simulated RPN
     offsets: torch.Tensor
-    proposals: Proposals
-    candidates: torch.Tensor
+    proposals: Proposals  # what becomes of them
+    candidates: torch.Tensor  # indices of the anchors with the 100 highest scores, for drawing
+    # Non-maximum suppression among the candidates; its indices count within them.
     suppression: Suppression
-    handful: torch.Tensor
+    handful: torch.Tensor  # indices of six anchors, the two best of each object, to follow by hand
 
 
 def photograph() -> np.ndarray:
