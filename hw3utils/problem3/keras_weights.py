@@ -16,20 +16,20 @@ from hw3utils.training import fingerprints
 
 KERAS_EPSILON, TORCH_EPSILON = 1e-3, 1e-5
 TORCH_STD_RGB = (0.229, 0.224, 0.225)
+_NORM_NAMES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 
 
 @fingerprints.task
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """Read every array of a TensorFlow.js layers model: ``model.json`` and its shards.
+    """Return every array (little-endian float32) of a TensorFlow.js layers model by its name.
 
-    Raises a ValueError where the shards hold more or fewer bytes than the manifest describes.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Little-endian float32 arrays under the manifest's names.
+    Raises a ValueError where the shards hold more or fewer bytes than ``model.json`` describes.
     """
-    folder = Path(folder)
     manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))["weightsManifest"]
     arrays = {}
     for group in manifest:
@@ -98,16 +98,8 @@ def digest(state: dict[str, Tensor]) -> str:
 
 
 def fingerprint() -> str:
-    """Return eight hexadecimal digits that change with the conversion: names the converted copy."""
+    """Return eight hexadecimal digits that follow the code of the conversion: its copy's name."""
     return fingerprints.code_digest((read, convert))[:8]
-
-
-_NORM_NAMES = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
 
 
 def _torch_names(keras_name: str) -> tuple[str, str]:
