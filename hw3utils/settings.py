@@ -1,4 +1,4 @@
-"""How large a run is: the numbers behind the profiles `smoke`, `laptop` and `full`.
+"""How large a run is: the numbers behind the profiles of `PROFILES`.
 
 One frozen dataclass for each problem. Its defaults are the numbers of one profile, ``SIZES`` holds
 what the others change. Change a number here, or by name for one run: in the notebook's parameters
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from hw3utils import paths
 from hw3utils.checks import check_whole_number
 
-PROFILES = ("smoke", "laptop", "full")
+PROFILES = ("smoke", "laptop", "overnight", "full")
 
 
 def profile_name(profile: str | None = None) -> str:
@@ -82,13 +82,17 @@ class Problem1(Settings):
     n_train: int = 48_000  # training images: at least 4,096, the largest batch
     n_validation: int = 12_000
     n_test: int = 10_000
-    sweep_epochs: int = 5  # for each learning rate of 1.1, and for each batch size of 1.3d
-    budget_epochs: int = 15  # for each schedule of 1.2
+    sweep_epochs: int = 5  # for each learning rate of 1.1
+    sweep_seeds: int = 1  # repetitions of 1.1, 1.3d, the range test and the extra parts of 1.3
+    extra_rates: int = 0  # learning rates between 1e-3 and 0.5 beside the handout's ten
+    range_updates: int = 400  # of the range test, for each factor of ten of the learning rate
+    budget_epochs: int = 8  # for each schedule of 1.2
     cycles: int = 3  # whole cycles within that budget; Smith advises at least 3
     final_amplitude: float = 0.1  # of the cycle's amplitude, left at the end of the budget
+    constant_rates: int = 3  # between lr_min and lr_max, of which the best is the constant rate
     stage_epochs: int = 1  # at each of the eight batch sizes of 1.3a to 1.3c
-    range_test_updates: int = 500
-    noise_repetitions: int = 20  # big batches from which the gradient noise scale is estimated
+    separate_epochs: int = 3  # for each batch size of 1.3d
+    noise_epochs: int = 2  # for each batch size where the noise is held fixed
     seeds: int = 1  # repetitions of the runs of 1.2 and 1.3a to 1.3c
 
     SIZES: ClassVar[dict[str, dict[str, Any]]] = {
@@ -97,11 +101,30 @@ class Problem1(Settings):
             "n_validation": 500,
             "n_test": 500,
             "sweep_epochs": 1,
+            "range_updates": 40,
             "budget_epochs": 3,
-            "range_test_updates": 150,
-            "noise_repetitions": 3,
+            "constant_rates": 2,
+            "separate_epochs": 1,
+            "noise_epochs": 1,
         },
-        "full": {"seeds": 3},
+        "overnight": {
+            "sweep_seeds": 3,
+            "extra_rates": 10,
+            "budget_epochs": 12,
+            "constant_rates": 5,
+            "separate_epochs": 5,
+            "noise_epochs": 4,
+            "seeds": 5,
+        },
+        "full": {
+            "sweep_seeds": 5,
+            "extra_rates": 10,
+            "budget_epochs": 15,
+            "constant_rates": 7,
+            "separate_epochs": 5,
+            "noise_epochs": 5,
+            "seeds": 10,
+        },
     }
 
     def __post_init__(self) -> None:
@@ -109,7 +132,8 @@ class Problem1(Settings):
             if getattr(self, name) > most:
                 raise ValueError(f"{name}={getattr(self, name)}: there are {most} such images")
         check_whole_number("n_train", self.n_train, at_least=4_096)
-        check_whole_number("range_test_updates", self.range_test_updates, at_least=10)
+        check_whole_number("range_updates", self.range_updates, at_least=10)
+        check_whole_number("constant_rates", self.constant_rates, at_least=2)
         updates = self.budget_epochs * self.n_train // 64
         if self.cycles > updates // 10:
             raise ValueError(f"cycles={self.cycles}: too many for {updates} updates in 1.2")

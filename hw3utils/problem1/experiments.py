@@ -1,44 +1,98 @@
-"""The experiments of Problem 1: which runs each sub-question needs, and what their results say.
+"""The experiments of Problem 1: which runs each sub-question needs, and what is measured on them.
 
-Descriptions and answers only. The runs are trained by `training.sweeps`, drawn by `figures`.
+Descriptions only. The runs are trained by `training.sweeps`; `tables` and `figures` show them.
 """
 
-import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
-import torch
+import pandas as pd
 
 from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale
-from hw3utils.problem1.diagnostics import LRBounds, NoiseScale, gradient_noise_scale
+from hw3utils.problem1 import diagnostics, learning_rates
+from hw3utils.problem1.learning_rates import LRBounds, RangeTest
 from hw3utils.settings import Problem1
-from hw3utils.training import networks
+from hw3utils.training import schedules, sweeps
 from hw3utils.training.runs import FitResult, Run
 from hw3utils.training.schedules import (
     Constant,
     Cyclical,
+    DecayingCyclical,
     LinearDecay,
     OneCycle,
     Steps,
-    decay_factor,
-    learning_rates,
 )
 
 SCALE = Scale(mean=(0.5,), std=(0.5,))
 BATCH_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 MICRO_BATCH_SIZE = 1024
+REFERENCE_BATCH = 64  # at which the learning rates of 1.1 are tried
+TUNING_SEED = 1_000  # of the runs that choose the constant rate: none of those that are compared
+
+# The arms of 1.2. The decay of "γ = 0.99" is the trap that the notebook warns of.
+CYCLICAL, BOTH_BOUNDS, TRAP = "cyclical", "cyclical, both bounds decay", "cyclical, γ = 0.99"
+CONSTANT, ONE_CYCLE, ONE_CYCLE_MOMENTUM = "constant", "1cycle", "1cycle with momentum"
+LINEAR = "linear decay"
+# The arms of 1.3.
 GROWING, SHRINKING, CONTROL = "batch size doubled", "learning rate halved", "neither (control)"
+ROOT, QUARTER = "rate divided by √2", "rate divided by 4"
+STABLE_GROWING, STABLE_CONTROL = "doubled from 64 on", "neither, batch size 64"
 EQUAL_EPOCHS = "cyclical, epochs of 1.3"
 
 
 def learning_rate_runs(settings: Problem1) -> list[Run]:
-    """Return the runs of 1.1: ten constant learning rates, batch size 64."""
+    """Return the runs of 1.1: the handout's ten learning rates, batch size 64, for each seed."""
+    return _repeated([_short(lr, settings) for lr in candidate_learning_rates()], settings)
+
+
+def extra_rate_runs(settings: Problem1) -> list[Run]:
+    """Return the same for learning rates between 1e-3 and 0.5, a finer grid; none in `laptop`."""
+    rates = candidate_learning_rates(1e-3, 0.5, max(2, settings.extra_rates))
+    wanted = rates[: settings.extra_rates]
+    return _repeated([_short(lr, settings) for lr in wanted], settings)
+
+
+def rule_runs(rates: Mapping[str, float], settings: Problem1) -> list[Run]:
+    """Return the same for the rates that the range test's rules suggest, in their order."""
+    return _repeated([_short(lr, settings) for lr in rates.values()], settings)
+
+
+def _short(lr: float, settings: Problem1) -> Run:
+    return Run("lenet5", Constant(lr), settings.sweep_epochs, batch_size=REFERENCE_BATCH)
+
+
+def _repeated(runs: Sequence[Run], settings: Problem1) -> list[Run]:
+    return [replace(run, seed=seed) for run in runs for seed in range(settings.sweep_seeds)]
+
+
+def range_tests(settings: Problem1, train: ImageSet) -> list[RangeTest]:
+    """Do the range test from 1e-4 to 1 with each seed: every factor of ten gets its updates.
+
+    The curve is smoothed over a tenth of a factor of ten.
+    """
+    lowest, highest, updates = 1e-4, 1.0, settings.range_updates
+    decades = math.log10(highest / lowest)
+    run = _short(lowest, settings)
+    details = (lowest, highest, round(decades * updates), updates // 10 + 1)
     return [
-        Run("lenet5", Constant(lr), epochs=settings.sweep_epochs)
-        for lr in candidate_learning_rates()
+        RangeTest(**found)
+        for found in _measured(
+            learning_rates.test_range,
+            [(run, *details, train.class_names, SCALE) for run in _repeated([run], settings)],
+            train,
+            "range test",
+        )
     ]
+
+
+def constant_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
+    """Return the runs that choose the constant rate of 1.2, with a seed that is not compared."""
+    rates = candidate_learning_rates(*bounds, n=settings.constant_rates)
+    run = Run("lenet5", Constant(1.0), settings.budget_epochs, seed=TUNING_SEED)
+    return [replace(run, schedule=Constant(lr)) for lr in rates]
 
 
 def best_constant_rate(results: Sequence[FitResult]) -> float:
@@ -53,97 +107,148 @@ def best_constant_rate(results: Sequence[FitResult]) -> float:
     return best.run.schedule.lr
 
 
-def schedule_runs(bounds: LRBounds, constant_rate: float, settings: Problem1) -> dict[str, Run]:
-    """Return the runs of 1.2: four schedules with the same budget of epochs, batch size 64."""
-    cyclical = Cyclical(
-        bounds.lr_min,
-        lr_max=bounds.lr_max,
-        cycles=settings.cycles,
-        final_amplitude=settings.final_amplitude,
-    )
+def schedule_runs(
+    bounds: LRBounds, constant_rate: float, num_images: int, settings: Problem1
+) -> dict[str, Run]:
+    """Return the runs of 1.2: seven schedules with the same budget of epochs, batch size 64."""
+    run = Run("lenet5", Constant(constant_rate), settings.budget_epochs)
+    cycles = {
+        "lr": bounds.lr_min,
+        "lr_max": bounds.lr_max,
+        "cycles": settings.cycles,
+        "final_amplitude": settings.final_amplitude,
+    }
+    left = max(0.99 ** run.num_updates(num_images), float(np.finfo(float).tiny))
     schedules = {
-        "cyclical": cyclical,
-        "constant": Constant(constant_rate),
-        "1cycle": OneCycle(bounds.lr_max),
-        "linear decay": LinearDecay(bounds.lr_max),
+        CYCLICAL: Cyclical(**cycles),
+        BOTH_BOUNDS: DecayingCyclical(**cycles),
+        TRAP: Cyclical(**cycles | {"final_amplitude": left}),
+        CONSTANT: Constant(constant_rate),
+        ONE_CYCLE: OneCycle(bounds.lr_max),
+        ONE_CYCLE_MOMENTUM: OneCycle(bounds.lr_max, cycle_momentum=True),
+        LINEAR: LinearDecay(bounds.lr_max),
     }
-    return {
-        name: Run("lenet5", schedule, epochs=settings.budget_epochs)
-        for name, schedule in schedules.items()
-    }
+    return {name: replace(run, schedule=schedule) for name, schedule in schedules.items()}
 
 
 def batch_size_runs(lr_max: float, settings: Problem1) -> dict[str, Run]:
-    """Return the runs of 1.3a to 1.3c: eight stages of equally many epochs, three ways.
+    """Return the runs of 1.3a to 1.3c: eight stages of equally many epochs, seven ways.
 
-    The batch size doubles from 32 to 4096 at a fixed learning rate; the learning rate is halved at
-    the same epochs at batch size 32; or neither changes.
+    The batch size doubles from 32 to 4,096 at a fixed learning rate. At batch size 32 the rate is
+    halved at the same epochs, or divided by √2 or by 4 (two wrong laws), or nothing changes. The
+    batch size also doubles from 64 on, where lr_max was read off, with a control that stays there.
     """
     epochs = len(BATCH_SIZES) * settings.stage_epochs
-    growing = tuple(size for size in BATCH_SIZES for _ in range(settings.stage_epochs))
     stages = tuple(stage / len(BATCH_SIZES) for stage in range(1, len(BATCH_SIZES)))
     run = Run("lenet5", Constant(lr_max), epochs, batch_size=BATCH_SIZES[0])
+
+    def grown(sizes: Sequence[int]) -> Run:
+        batch_size = tuple(size for size in sizes for _ in range(settings.stage_epochs))
+        return replace(run, batch_size=batch_size, micro_batch_size=MICRO_BATCH_SIZE)
+
+    def divided(by: float) -> Run:
+        return replace(run, schedule=Steps(lr_max, factor=1 / by, at=stages))
+
     return {
-        GROWING: dataclasses.replace(run, batch_size=growing, micro_batch_size=MICRO_BATCH_SIZE),
-        SHRINKING: dataclasses.replace(run, schedule=Steps(lr_max, factor=0.5, at=stages)),
+        GROWING: replace(grown(BATCH_SIZES), keep_states=True),
+        SHRINKING: replace(divided(2), keep_states=True),
+        ROOT: divided(math.sqrt(2)),
+        QUARTER: divided(4),
         CONTROL: run,
+        STABLE_GROWING: grown([max(size, REFERENCE_BATCH) for size in BATCH_SIZES]),
+        STABLE_CONTROL: replace(run, batch_size=REFERENCE_BATCH),
     }
 
 
 def equal_epochs_run(bounds: LRBounds, settings: Problem1) -> dict[str, Run]:
     """Return 1.2's cyclical run with the epochs of 1.3a to 1.3c, to compare their final models."""
-    cyclical = schedule_runs(bounds, bounds.lr_max, settings)["cyclical"]
-    epochs = len(BATCH_SIZES) * settings.stage_epochs
-    return {EQUAL_EPOCHS: dataclasses.replace(cyclical, epochs=epochs)}
+    schedule = Cyclical(
+        bounds.lr_min,
+        lr_max=bounds.lr_max,
+        cycles=settings.cycles,
+        final_amplitude=settings.final_amplitude,
+    )
+    return {EQUAL_EPOCHS: Run("lenet5", schedule, len(BATCH_SIZES) * settings.stage_epochs)}
 
 
 def separate_runs(lr_max: float, settings: Problem1) -> list[Run]:
-    """Return the runs of 1.3d: a model of its own for each batch size, at the same rate."""
-    return [
-        Run(
-            "lenet5",
-            Constant(lr_max),
-            settings.sweep_epochs,
-            batch_size=size,
-            micro_batch_size=MICRO_BATCH_SIZE if size > MICRO_BATCH_SIZE else None,
-        )
-        for size in BATCH_SIZES
-    ]
+    """Return the runs of 1.3d: models of their own for each batch size, at the same rate."""
+    run = Run("lenet5", Constant(lr_max), settings.separate_epochs)
+    return _repeated([_with_batch(run, size) for size in BATCH_SIZES], settings)
 
 
-def gamma_trap(run: Run, num_images: int, gamma: float = 0.99) -> dict[str, list[float]]:
-    """Return the learning rate at every update of a cyclical run, with its own gamma and another.
+def same_noise_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
+    """Return runs with one ε/B, batch sizes 16 to 1,024, for equally many epochs.
 
-    No network is trained: the schedule is stepped with an optimiser that does nothing.
-
-    Raises a ValueError where gamma is not in (0, 1].
+    At batch size 64 the learning rate is the geometric mean of the bounds.
     """
-    if not 0 < gamma <= 1:
-        raise ValueError(f"gamma={gamma!r}: must lie in (0, 1]")
-    num_updates = run.num_updates(num_images)
-    own = decay_factor(run.schedule.final_amplitude, num_updates)
-    smallest = np.finfo(float).tiny
-    trapped = dataclasses.replace(run.schedule, final_amplitude=max(gamma**num_updates, smallest))
+    middle = math.sqrt(bounds.lr_min * bounds.lr_max)
+    runs = [
+        Run("lenet5", Constant(middle * size / REFERENCE_BATCH), settings.noise_epochs, size)
+        for size in (16, *BATCH_SIZES[:6])
+    ]
+    return _repeated(runs, settings)
+
+
+def same_updates_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
+    """Return runs with one learning rate and equally many updates, at batch sizes 32, 64 and 128.
+
+    The sum of their learning rates is the same, ε/B is not: noise without a difference in time.
+    """
+    middle = math.sqrt(bounds.lr_min * bounds.lr_max)
+    runs = [
+        Run("lenet5", Constant(middle), settings.noise_epochs * size // 32, size)
+        for size in (32, 64, 128)
+    ]
+    return _repeated(runs, settings)
+
+
+def _with_batch(run: Run, size: int) -> Run:
+    parts = MICRO_BATCH_SIZE if size > MICRO_BATCH_SIZE else None
+    return replace(run, batch_size=size, micro_batch_size=parts)
+
+
+def gamma_trap(run: Run, trapped: Run, num_images: int) -> dict[str, list[float]]:
+    """Return the learning rate at every update of the cyclical run and of the trapped one.
+
+    No network is trained: the schedules are stepped with an optimiser that does nothing.
+    """
+    updates = run.num_updates(num_images)
+    gamma = schedules.decay_factor(run.schedule.final_amplitude, updates)
     return {
-        f"gamma = {own:.6f}": learning_rates(run.schedule, num_updates),
-        f"gamma = {gamma}": learning_rates(trapped, num_updates),
+        f"γ = {gamma:.6f}": schedules.learning_rates(run.schedule, updates),
+        "γ = 0.99": schedules.learning_rates(trapped.schedule, updates),
     }
 
 
-def first_stage_run(lr_max: float, settings: Problem1) -> Run:
-    """Return the run that ends where the first stage of 1.3a to 1.3c ends."""
-    control = batch_size_runs(lr_max, settings)[CONTROL]
-    return dataclasses.replace(control, epochs=settings.stage_epochs)
+def noise_scales(
+    arms: Mapping[str, Sequence[FitResult]], train: ImageSet, settings: Problem1
+) -> pd.DataFrame:
+    """Measure the gradient noise scale after every stage of the arms whose states are kept.
+
+    Returns a row for each ``arm``, ``seed`` and ``stage`` (from 1), with its ``batch_size`` and the
+    fields of `diagnostics.NoiseScale`.
+    """
+    rows, tasks = [], []
+    for arm, results in arms.items():
+        for result in results:
+            for stage in range(1, len(result.states) // settings.stage_epochs + 1):
+                epoch = stage * settings.stage_epochs - 1
+                size = result.run.batch_sizes[epoch]
+                rows.append({"arm": arm, "seed": result.run.seed, "stage": stage,
+                             "batch_size": size})  # fmt: skip
+                state = result.states[epoch]
+                tasks.append((result.run.model, state, train.class_names, SCALE))
+    found = _measured(diagnostics.measure_noise, tasks, train, "noise scale")
+    return pd.DataFrame([row | measured for row, measured in zip(rows, found, strict=True)])
 
 
-def noise_scale(result: FitResult, train: ImageSet, settings: Problem1) -> NoiseScale:
-    """Measure the gradient noise scale of the network that a run ended with."""
-    model = networks.build(result.run.model, train.num_classes, result.run.seed)
-    model.load_state_dict(result.state)
-    generator = torch.Generator().manual_seed(0)
-    return gradient_noise_scale(
-        model, train, SCALE, generator, repetitions=settings.noise_repetitions
-    )
+def _measured(function, tasks, train: ImageSet, title: str) -> list[dict]:
+    """Do tasks that look at the training images, in parallel and cached."""
+    keys = [sweeps.task_key(function, arguments, [train.checksum]) for arguments in tasks]
+    wanted = dict(zip(keys, tasks, strict=True))
+    found = sweeps.map_cached(function, wanted, [train.images, train.labels], title=title)
+    return [found[key] for key in keys]
 
 
 def candidate_learning_rates(

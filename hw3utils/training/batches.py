@@ -4,10 +4,12 @@ The loop round it is `loop.fit`. A test set is scored once, at the end, by a fun
 """
 
 import contextlib
+import random
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -102,6 +104,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextlib.contextmanager
+def random_states_put_back() -> Iterator[None]:
+    """Within this block anything; then torch, Python and NumPy draw as if it had not been."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
 
 
 def evaluate(

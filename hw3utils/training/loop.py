@@ -61,6 +61,7 @@ class _Records:
     best_accuracy: float = -1.0
     rows: list[dict[str, Any]] = field(default_factory=list)  # of the history
     learning_rates: list[float] = field(default_factory=list)
+    states: list[dict[str, Tensor]] = field(default_factory=list)  # of each epoch, if asked for
     diverged: bool = False
 
 
@@ -134,6 +135,8 @@ def fit(
             if row["validation_accuracy"] > records.best_accuracy:
                 records.best_state = _copy_state(model)
                 records.best_accuracy = row["validation_accuracy"]
+            if run.keep_states:
+                records.states.append(_copy_state(model))
             if checkpoint:
                 save_checkpoint(checkpoint, described, live, records)
     return FitResult(
@@ -143,6 +146,7 @@ def fit(
         state=_copy_state(model),
         best_state=records.best_state,
         diverged=records.diverged,
+        states=records.states,
     )
 
 

@@ -5,7 +5,7 @@ it is made; a `FitResult` is what `loop.fit` returns for it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 from torch import Tensor
@@ -28,6 +28,7 @@ class Run:
     momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0
     seed: int = 0  # decides the initial weights and the order of the images
+    keep_states: bool = False  # whether the weights after every epoch are kept as well
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, Schedule):
@@ -73,6 +74,8 @@ class FitResult:
     state: dict[str, Tensor]  # the weights after the last epoch
     best_state: dict[str, Tensor]  # after the epoch best on validation images, the first of equals
     diverged: bool  # whether training ended early, or too high (see loop.has_diverged)
+    # The weights after each epoch, where the run asks for them; empty otherwise.
+    states: list[dict[str, Tensor]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:

@@ -53,13 +53,20 @@ class LinearDecay(Schedule):
 class OneCycle(Schedule):
     """One rise to ``lr`` and a longer fall to almost zero (Smith and Topin 2018, 1708.07120).
 
-    torch's ``OneCycleLR`` with its own proportions; the momentum is left alone.
+    torch's ``OneCycleLR`` with its own proportions.
     """
+
+    # Whether SGD's momentum falls from 0.95 to 0.85 and rises again, against the learning rate, as
+    # the authors do; otherwise it is left alone.
+    cycle_momentum: bool = False
 
     def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
         """See `Schedule.build`."""
         return lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.lr, total_steps=num_updates + 1, cycle_momentum=False
+            optimizer,
+            max_lr=self.lr,
+            total_steps=num_updates + 1,
+            cycle_momentum=self.cycle_momentum,
         )
 
 
@@ -68,8 +75,7 @@ class Cyclical(Schedule):
     """Triangular cycles between ``lr`` and ``lr_max`` whose amplitude decays exponentially.
 
     torch's ``CyclicLR`` in mode ``exp_range``: at update t the amplitude is
-    ``(lr_max − lr)·gamma**t``; the lower bound stays. (In Smith 2017, 1506.01186, Sec. 3.1, both
-    bounds decay.) The momentum is left alone.
+    ``(lr_max − lr)·gamma**t``; the lower bound stays. The momentum is left alone.
     """
 
     lr_max: float = 0.0  # the upper bound, greater than lr
@@ -94,6 +100,26 @@ class Cyclical(Schedule):
             gamma=decay_factor(self.final_amplitude, num_updates),
             cycle_momentum=False,
         )
+
+
+@dataclass(frozen=True)
+class DecayingCyclical(Cyclical):
+    """The same triangles, but both bounds decay, as Smith 2017 has it (1506.01186, Sec. 3.1).
+
+    At update t both bounds have been multiplied by ``gamma**t``, so that ``final_amplitude`` of
+    each is left at the end.
+    """
+
+    def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
+        """See `Schedule.build`."""
+        gamma = decay_factor(self.final_amplitude, num_updates)
+        half_cycle = num_updates / self.cycles / 2
+
+        def factor(update: int) -> float:
+            height = 1 - abs((update / half_cycle) % 2 - 1)  # 0, up to 1, and down again
+            return gamma**update * (1 + height * (self.lr_max / self.lr - 1))
+
+        return lr_scheduler.LambdaLR(optimizer, factor)
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,8 @@ def _described(value: Any) -> Any:
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, (list, tuple)):
         return [_described(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _described(item) for name, item in value.items()}
     return value
 
 
