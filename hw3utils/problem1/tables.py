@@ -2,21 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from hw3utils.data.images import ImageSet, take
-from hw3utils.problem1.experiments import SCALE
+from hw3utils.problem1.experiments import BATCH_SIZES, GROWING, SCALE
+from hw3utils.problem1.learning_rates import RULES, RangeTest, mean_curve
 from hw3utils.training import networks
 from hw3utils.training.batches import evaluate, evaluate_on_test_set_once
+from hw3utils.training.intervals import Interval, mean_interval
 from hw3utils.training.runs import FitResult
 
 
 def sweep_table(results: Sequence[FitResult]) -> pd.DataFrame:
-    """Return one row for each run of 1.1, or of 1.3d: its settings and its last epoch's scores."""
-    return pd.DataFrame(
+    """Return one row for each run with a constant rate: its settings and its last epoch's scores.
+
+    ``failed`` says that it diverged, or (``collapsed``) did not: its rate is above the one with the
+    lowest loss, but its loss made less than half of that one's way down from guessing.
+    """
+    table = pd.DataFrame(
         {
             "learning_rate": result.run.schedule.lr,
             "batch_size": result.run.batch_sizes[0],
+            "seed": result.run.seed,
             "train_loss": result.final["train_loss"],
             "validation_loss": result.final["validation_loss"],
             "validation_accuracy": result.final["validation_accuracy"],
@@ -24,13 +32,68 @@ def sweep_table(results: Sequence[FitResult]) -> pd.DataFrame:
         }
         for result in results
     )
+    means = table.groupby("learning_rate")["train_loss"].mean()
+    half_way = (np.log(10) + means.min()) / 2
+    above = table["learning_rate"] > means.idxmin()
+    table["collapsed"] = above & (table["train_loss"] > half_way) & ~table["diverged"]
+    table["failed"] = table["diverged"] | table["collapsed"]
+    return table
 
 
-def stage_losses(results: Sequence[FitResult]) -> pd.Series:
-    """Return the training loss in each stage's last epoch, a mean over seeds, by batch size."""
-    histories = pd.concat([result.history for result in results])
-    last = histories.groupby(["batch_size", "epoch"])["train_loss"].mean()
-    return last.groupby("batch_size").last()
+def by(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return a `sweep_table` gathered over seeds: a row for each value of ``column``.
+
+    The mean scores of the seeds that did not diverge, the number of ``seeds``, and the shares of
+    them that ``diverged``, ``collapsed`` and ``failed``.
+    """
+    groups = table.groupby(column)
+    scores = ["train_loss", "validation_loss", "validation_accuracy"]
+    shares = ["diverged", "collapsed", "failed"]
+    gathered = pd.concat([groups[scores].mean(), groups[shares].mean()], axis=1)
+    gathered.insert(0, "seeds", groups.size())
+    return gathered.reset_index()
+
+
+def rule_rates(tests: Sequence[RangeTest]) -> dict[str, float]:
+    """Return the rate that each rule reads off the mean curve of several range tests."""
+    rates, losses = mean_curve(tests)
+    return {name: rule(rates, losses) for name, rule in RULES.items()}
+
+
+def rule_table(tests: Sequence[RangeTest], results: Sequence[FitResult]) -> pd.DataFrame:
+    """Return what each rule of the range test suggests, and what training with it came to.
+
+    A row for each ``rule``: its ``rate``, the ``lowest`` and ``highest`` that it reads off a single
+    seed's test, mean ``validation_accuracy`` after training, and the share of seeds that
+    ``failed``. ``results`` are the runs of `experiments.rule_runs`.
+    """
+    trained = by(sweep_table(results), "learning_rate").set_index("learning_rate")
+    rows = []
+    for name, rate in rule_rates(tests).items():
+        single = [RULES[name](test.learning_rates, test.smoothed) for test in tests]
+        row = {"rule": name, "rate": rate, "lowest": min(single), "highest": max(single)}
+        rows.append(row | trained.loc[rate, ["validation_accuracy", "failed"]].to_dict())
+    return pd.DataFrame(rows)
+
+
+def stage_scores(results: Sequence[FitResult]) -> pd.DataFrame:
+    """Return loss and accuracy in each stage's last epoch, for each batch size and seed."""
+    histories = [result.history.assign(seed=result.run.seed) for result in results]
+    last = pd.concat(histories).groupby(["batch_size", "seed"], as_index=False).last()
+    return last[["batch_size", "seed", "train_loss", "validation_loss", "validation_accuracy"]]
+
+
+def final_validation(arms: Mapping[str, Sequence[FitResult]]) -> pd.DataFrame:
+    """Return each arm's validation accuracy after the last epoch: ``arm``, ``seed``, the score."""
+    return pd.DataFrame(
+        {
+            "arm": arm,
+            "seed": result.run.seed,
+            "validation_accuracy": result.final["validation_accuracy"],
+        }
+        for arm, results in arms.items()
+        for result in results
+    )
 
 
 def generalisation(
@@ -41,10 +104,10 @@ def generalisation(
     Returns
     -------
     DataFrame
-        One row for each arm and seed: ``arm``, ``seed``, ``diverged``, ``validation_accuracy``
-        (NaN if the last epoch diverged), ``test_accuracy``, ``train_accuracy`` (of the final model,
-        on as many training images as there are test images), ``gap`` (train − test) and
-        ``seconds``.
+        One row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``collapsed``
+        (see `collapsed`), ``validation_accuracy`` (NaN if the last epoch diverged),
+        ``test_accuracy``, ``train_accuracy`` (of the final model, on as many training images as
+        there are test images), ``gap`` (train − test) and ``seconds``.
     """
     rows = []
     part = take(train, min(len(train), len(test)))
@@ -57,7 +120,9 @@ def generalisation(
                 {
                     "arm": name,
                     "seed": result.run.seed,
+                    "epochs": result.run.epochs,
                     "diverged": result.diverged,
+                    "collapsed": collapsed(result),
                     "validation_accuracy": result.final["validation_accuracy"],
                     "test_accuracy": tested.accuracy,
                     "train_accuracy": trained.accuracy,
@@ -68,16 +133,107 @@ def generalisation(
     return pd.DataFrame(rows)
 
 
+def collapsed(result: FitResult) -> bool:
+    """Tell whether a run lost what it had learned: its loss ends 1.5 times as high as at its best.
+
+    False for a run that diverged, which is worse.
+    """
+    losses = result.history["train_loss"]
+    return bool(not result.diverged and losses.iloc[-1] > 1.5 * losses.min())
+
+
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the mean of each arm's scores over its seeds, and the test accuracy's spread.
 
-    ``test_sd`` is the standard deviation over seeds, NaN where there is only one. ``diverged``
-    counts the seeds whose run diverged: scores that are NaN are left out of the means.
+    ``test_sd`` is the standard deviation over seeds, NaN where there is only one. ``diverged`` and
+    ``collapsed`` count seeds; scores that are NaN are left out of the means.
     """
     grouped = scores.groupby("arm", sort=False)
     columns = ["validation_accuracy", "test_accuracy", "train_accuracy", "gap", "seconds"]
     table = grouped[columns].mean()
     table.insert(2, "test_sd", grouped["test_accuracy"].std())
-    table.insert(0, "seeds", grouped.size())
-    table.insert(1, "diverged", grouped["diverged"].sum())
+    table.insert(0, "epochs", grouped["epochs"].first())
+    table.insert(1, "seeds", grouped.size())
+    table.insert(2, "diverged", grouped["diverged"].sum())
+    table.insert(3, "collapsed", grouped["collapsed"].sum())
     return table
+
+
+def paired_difference(
+    scores: pd.DataFrame, column: str, first: str, second: str, by: str = "arm"
+) -> Interval:
+    """Return the mean of ``column`` in one arm minus the other, paired by seed, with its interval.
+
+    A pair with a NaN makes it NaN: nothing is said about arms of which a run is missing.
+    """
+    wide = scores.pivot(index="seed", columns=by, values=column)
+    return mean_interval((wide[first] - wide[second]).to_numpy())
+
+
+def differences(
+    scores: pd.DataFrame, column: str, pairs: Sequence[tuple[str, str]]
+) -> pd.DataFrame:
+    """Return `paired_difference` of fractions for pairs of arms, in percentage points.
+
+    A row for each pair: ``first``, ``second``, ``mean``, ``low``, ``high`` (95 % interval over
+    seeds) and the number of ``seeds``.
+    """
+    rows = []
+    for first, second in pairs:
+        found = paired_difference(scores, column, first, second)
+        row = {"first": first, "second": second}
+        row |= {name: 100 * value for name, value in found._asdict().items()}
+        rows.append(row | {"seeds": int((scores["arm"] == first).sum())})
+    return pd.DataFrame(rows)
+
+
+def law_distances(arms: Mapping[str, Sequence[FitResult]], laws: Sequence[str]) -> pd.DataFrame:
+    """Return how far the training curve of each law lies from that of the growing batch.
+
+    The mean absolute difference of the losses in nats, over the epochs after the stage that all
+    share: a row for each ``law`` and ``seed`` with its ``distance``. The law `GROWING` itself is
+    the null: the distance to the growing batch of another seed; it is left out with one seed.
+    """
+    growing = arms[GROWING]
+    rows = []
+    for law in laws:
+        for place, result in enumerate(arms[law]):
+            other = growing[place]
+            if law == GROWING:
+                if len(growing) == 1:
+                    continue
+                other = growing[(place + 1) % len(growing)]
+            later = other.history["batch_size"] > BATCH_SIZES[0]
+            apart = (result.history["train_loss"] - other.history["train_loss"]).abs()
+            rows.append({"law": law, "seed": result.run.seed, "distance": apart[later].mean()})
+    return pd.DataFrame(rows)
+
+
+def law_intervals(distances: pd.DataFrame) -> dict[str, Interval]:
+    """Return the mean distance of each law over seeds, with its 95 % interval."""
+    groups = distances.groupby("law", sort=False)["distance"]
+    return {law: mean_interval(found.to_numpy()) for law, found in groups}
+
+
+def stage_noise(measured: pd.DataFrame) -> pd.DataFrame:
+    """Return the gradient noise scale of each arm and stage, gathered over seeds.
+
+    A row for each ``arm``, ``stage`` and its ``batch_size``: the geometric mean ``simple``, its
+    95 % interval ``low`` to ``high`` (over seeds; with one seed that of the measurement itself),
+    the number of ``seeds`` measured, and of those ``missing`` with the ``reason``. Nothing is
+    averaged over fewer seeds than there are: one that is missing makes the mean missing.
+    """
+    rows = []
+    for keys, group in measured.groupby(["arm", "stage", "batch_size"], sort=False):
+        found = group.dropna(subset="simple")
+        logs = mean_interval(np.log(group["simple"].to_numpy(dtype=float)))
+        simple, low, high = np.exp(logs)
+        if len(found) == len(group) == 1:
+            low, high = group[["low", "high"]].iloc[0]
+        rows.append(
+            dict(zip(("arm", "stage", "batch_size"), keys, strict=True))
+            | {"simple": simple, "low": low, "high": high, "seeds": len(group)}
+            | {"missing": len(group) - len(found)}
+            | {"reason": next((text for text in group["reason"] if text), "")}
+        )
+    return pd.DataFrame(rows)
