@@ -105,6 +105,7 @@ class BatchSizeAnswer:
         found = Interval(self.accuracy_difference, self.accuracy_low, self.accuracy_high)
         stable = Interval(self.stable_difference, self.stable_low, self.stable_high)
         gaps = f"{100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f}"
+        gaps = gaps.replace("-", "−")
         return (
             f"On the test images, against the cyclical rate of as many epochs, the growing batch "
             f"{_verdict(found)} ({in_points(_hundredfold(found))}), and the one that grows from 64 "
@@ -210,7 +211,9 @@ def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
     validation loss whose paired difference from that at batch size 64 has an interval without zero.
     """
     table = tables.sweep_table(runs)
-    failed = sorted(set(table[table["failed"]]["batch_size"]))
+    failed = sorted(
+        {run.run.batch_sizes[0] for run in runs if run.diverged or tables.collapsed(run)}
+    )
     signs = {
         size: size in failed
         or tables.paired_difference(
