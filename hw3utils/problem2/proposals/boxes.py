@@ -11,6 +11,7 @@ import torch
 
 # exp of a larger offset would overflow or leave every image; torchvision's limit.
 _LARGEST_LOG_RATIO = math.log(1000 / 16)
+_LARGEST_COORDINATE = 1e150  # the area of a larger box is beyond float64
 
 
 def encode(boxes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
@@ -67,21 +68,22 @@ def decode(offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
 def clip_boxes(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return the boxes cut at the borders of an image; one outside it gets an area of 0."""
     check_boxes("boxes", boxes)
-    limits = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+    limits = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), limits)
 
 
 def inside_image(boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return for each box whether it lies wholly inside the image (bool, n)."""
     check_boxes("boxes", boxes)
-    limits = torch.tensor([width, height], dtype=boxes.dtype)
+    limits = boxes.new_tensor([width, height])
     return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(dim=1)
 
 
 def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return the overlap of every box of ``first`` with every box of ``second``.
 
-    The area of the intersection divided by that of the union; 0 where both areas are 0.
+    The area of the intersection divided by that of the union; 0 where both areas are 0. Computed in
+    float64, whatever the boxes' type.
 
     Returns
     -------
@@ -100,12 +102,15 @@ def iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def unchecked_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return what `iou` does, for boxes that a caller in a loop has checked once."""
+    kind = torch.promote_types(first.dtype, second.dtype)
+    # Areas are squares: 300×300 pixels are beyond float16, sides of 1e20 beyond float32.
+    first, second = first.double(), second.double()
     top_left = torch.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = torch.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = (bottom_right - top_left).clamp(min=0)
     intersection = sides[..., 0] * sides[..., 1]
     union = _areas(first)[:, None] + _areas(second)[None, :] - intersection
-    return (intersection / union).nan_to_num(0.0)  # 0/0: both areas are 0
+    return torch.where(union > 0, intersection / union, 0.0).to(kind)
 
 
 def _areas(boxes: torch.Tensor) -> torch.Tensor:
@@ -125,6 +130,8 @@ def check_boxes(name: str, boxes: torch.Tensor, positive: bool = False) -> None:
             f"got {tuple(boxes.shape)} {boxes.dtype}"
         )
     check_finite(name, boxes)
+    if bool((boxes.double().abs() > _LARGEST_COORDINATE).any()):
+        raise ValueError(f"{name}: a coordinate beyond ±{_LARGEST_COORDINATE:g} has no finite area")
     sides = boxes[:, 2:] - boxes[:, :2]
     bad = (sides <= 0 if positive else sides < 0).any(dim=1).nonzero().flatten()
     if len(bad):
@@ -220,9 +227,9 @@ def label_anchors(
 ) -> torch.Tensor:
     """Return what an RPN is trained to say of each anchor: 1 object, 0 background, −1 no matter.
 
-    An anchor is positive if its IoU with some object is ``positive`` or more, or if no anchor
+    An anchor is positive if its IoU with some object is above ``positive``, or if no anchor
     overlaps that object more; it is negative if its IoU with every object is below ``negative``
-    (Ren et al. 2015, Sec. 3.1.2).
+    (Ren et al. 2015, Sec. 3.1.2; torchvision's ``Matcher`` also takes an IoU of just ``positive``).
 
     Returns
     -------
@@ -239,12 +246,12 @@ def label_anchors(
             f"negative={negative}, positive={positive}: expected 0 ≤ negative ≤ positive ≤ 1"
         )
     overlaps = iou(anchors, objects)
-    labels = torch.zeros(len(anchors), dtype=torch.int64)
+    labels = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
     if len(anchors) == 0 or len(objects) == 0:
         return labels
     best = overlaps.max(dim=1).values
     labels[best >= negative] = -1
     best_for_object = overlaps.max(dim=0).values
     closest = ((overlaps == best_for_object) & (best_for_object > 0)).any(dim=1)
-    labels[(best >= positive) | closest] = 1
+    labels[(best > positive) | closest] = 1
     return labels

@@ -124,11 +124,13 @@ def non_maximum_suppression(
     check_finite("scores", scores)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold}: an IoU lies between 0 and 1")
+    if boxes.dtype in (torch.float16, torch.bfloat16):
+        boxes = boxes.float()  # their IoU would be rounded to a thousandth and worse
     left = scores.argsort(descending=True, stable=True)
     steps = []
     while len(left):
         best, rest = left[0], left[1:]
-        # In float64: float32(0.1) is greater than 0.1, and a tie must not hang on that.
+        # Compared in float64, as in torchvision: in float32 the threshold would be rounded as well.
         overlaps = unchecked_iou(boxes[best].unsqueeze(0), boxes[rest])[0].double()
         drop = overlaps > threshold
         left = rest[~drop]
@@ -141,7 +143,7 @@ def non_maximum_suppression(
                 left=len(left),
             )
         )
-    kept = torch.tensor([step.kept for step in steps], dtype=torch.int64)
+    kept = torch.tensor([step.kept for step in steps], dtype=torch.int64, device=boxes.device)
     return Suppression(kept=kept, steps=tuple(steps))
 
 
