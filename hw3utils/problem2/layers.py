@@ -1,8 +1,7 @@
 """What a convolutional network costs, layer by layer, read off the network itself.
 
 For any network of convolutions, pools, normalisations and linear layers. The network runs once on
-the ``meta`` device: tensors there have shapes and no data, so nothing is computed or trained. The
-networks of the papers are in `paper_networks`, totals and bytes in `network_costs`.
+the ``meta`` device: tensors there have shapes and no data, so nothing is computed or trained.
 """
 
 import copy
@@ -12,31 +11,36 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d)
-_ADAPTIVE = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+from hw3utils.checks import check_whole_number
+from hw3utils.problem2.receptive_field import Followed
+
+_WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # have a kernel that slides
+_ADAPTIVE = (nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
+_LAYERS = (*_WINDOWS, *_ADAPTIVE, nn.Linear, nn.BatchNorm2d)
+_COUNTS = ("activations", "weights", "biases", "parameters", "multiply_accumulates")
 _NO_OUTPUT = {"activation_formula": "0", "activations": 0}
-_NO_PARAMETERS = {
+# Also the order of the table's columns.
+_EMPTY = {
+    "layer": "",
+    "kind": "",
+    "pool": None,
+    "kernel": None,
+    "stride": None,
+    "padding": None,
+    "dilation": None,
+    "groups": None,
+    "output_shape": None,
+    **_NO_OUTPUT,
     "weight_formula": "0",
     "weights": 0,
     "parameter_formula": "0",
     "biases": 0,
     "parameters": 0,
-}
-# Also the order of the table's columns.
-_EMPTY = {
-    "layer": "",
-    "kind": "",
-    "kernel": None,
-    "stride": None,
-    "padding": None,
-    "groups": None,
-    "output_shape": None,
-    **_NO_OUTPUT,
-    **_NO_PARAMETERS,
     "operation_formula": "0",
     "multiply_accumulates": 0,
+    "passed_on": False,
 }
 
 
@@ -57,12 +61,15 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``layer`` (name), ``kind``, ``kernel``, ``stride``, ``padding``, ``groups`` (None where a
-        layer has none; pairs where height and width differ), ``output_shape`` (without the batch),
-        ``activations`` (numbers in the output), ``weights``, ``biases``, ``parameters`` (weights
-        and biases), ``multiply_accumulates`` (for one image; additions of biases, pools and
-        normalisations are not counted), and each count written out: ``activation_formula``,
-        ``weight_formula``, ``parameter_formula``, ``operation_formula``.
+        ``layer`` (name), ``kind`` (input, conv, pool, norm, fc), ``pool`` (max, average),
+        ``kernel``, ``stride``, ``padding``, ``dilation``, ``groups`` (None where a layer has none,
+        as an adaptive pool; pairs where height and width differ), ``output_shape`` (without the
+        batch), ``activations`` (numbers in the output), ``weights``, ``biases``, ``parameters``
+        (weights and biases), ``multiply_accumulates`` (for one image; additions of biases, pools
+        and normalisations are not counted), and each count written out: ``activation_formula``,
+        ``weight_formula``, ``parameter_formula``, ``operation_formula``. ``passed_on`` says whether
+        the output, but for activation functions and the like, is what the next layer reads; in the
+        last row, what the network returns. Where all are true the network is one chain of layers.
 
     Raises
     ------
@@ -74,38 +81,40 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     -----
     A convolution K×K from C to M channels in G groups has (K·K·C/G + 1)·M parameters, and makes
     each of its H·W·M outputs with K·K·C/G multiply–accumulates (Krizhevsky et al. 2012, Sec. 3.5
-    for the groups). A second use of the same module adds operations and no parameters.
+    for the groups). A second use of the same layer, or of the weights of another one, adds
+    operations and no parameters.
     """
     shape = _checked_shape(input_shape)
-    network = copy.deepcopy(network).to("meta").eval()
-    rows = [_input_row(shape)]
-    seen: set[nn.Module] = set()
+    network = _without_data(network).eval()
+    image = torch.empty(1, *shape, device="meta")
+    followed = Followed(image)
+    rows = [_EMPTY | {"layer": "input", "kind": "input"} | _output(shape)]
+    counted: set[int] = set()  # ids of the layers, weights and biases of earlier rows
+    # A network that is a single layer has no name for it.
+    names = {module: name or type(module).__name__ for name, module in network.named_modules()}
 
-    def before(name: str):
-        def hook(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            _check_fits(name, module, tuple(inputs[0].shape[1:]))
+    def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        x = args[0] if args else kwargs["input"]
+        rows[-1]["passed_on"] = followed.is_now(x)
+        _check_fits(names[layer], layer, tuple(x.shape[1:]))
 
-        return hook
+    def after(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
+        x = args[0] if args else kwargs["input"]
+        rows.append(_row(names[layer], layer, x, output, counted))
+        counted.update(id(counts) for counts in (layer, *layer.parameters()))
+        followed.start(output)
 
-    def after(name: str):
-        def hook(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
-            row = _row(name, module, inputs[0], output)
-            rows.append(row | _NO_PARAMETERS if module in seen else row)
-            seen.add(module)
-
-        return hook
-
-    for name, module in network.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear, nn.BatchNorm2d, *_POOLS, *_ADAPTIVE)):
-            label = name or type(module).__name__  # a network that is one layer has no name for it
-            module.register_forward_pre_hook(before(label))
-            module.register_forward_hook(after(label))
-    with torch.no_grad():
-        network(torch.empty(1, *shape, device="meta"))
+    for module in names:
+        if isinstance(module, _LAYERS):
+            module.register_forward_pre_hook(before, with_kwargs=True)
+            module.register_forward_hook(after, with_kwargs=True)
+    with torch.no_grad(), followed:
+        returned = network(image)
+    rows[-1]["passed_on"] = followed.is_now(returned)
 
     # Columns of objects, where None stays None and 3 does not turn into 3.0.
     table = pd.DataFrame(rows, dtype=object)
-    table = table.astype({c: "int64" for c, empty in _EMPTY.items() if empty == 0})
+    table = table.astype(dict.fromkeys(_COUNTS, "int64") | {"passed_on": bool})
     missing = sum(p.numel() for p in network.parameters()) - int(table["parameters"].sum())
     if missing:
         raise ValueError(
@@ -115,78 +124,94 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     return table
 
 
-def _input_row(shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return the row of the input image: activations and nothing else."""
-    return _EMPTY | {"layer": "input", "kind": "input"} | _output(shape)
+def _without_data(network: nn.Module) -> nn.Module:
+    """Return a copy on the ``meta`` device in which shared parameters are still shared."""
+    copies: dict[int, Tensor] = {}  # by the original's id, as `copy.deepcopy` looks them up
+    for parameter in network.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        copies[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
+    for buffer in network.buffers():
+        copies[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(network, copies)
 
 
-def _row(name: str, module: nn.Module, x: torch.Tensor, output: torch.Tensor) -> dict[str, Any]:
-    """Return one row of the layer table."""
+def _row(name: str, layer: nn.Module, x: Tensor, output: Tensor, counted: set[int]) -> dict:
+    """Return one row of the layer table; what is in ``counted`` already counts 0 parameters."""
     shape = tuple(output.shape[1:])
-    row = _EMPTY | {"layer": name} | _output(shape) | _parameters(module)
-    if isinstance(module, nn.Conv2d):
-        height, width = module.kernel_size
-        fan_in = f"{height}·{width}·{module.in_channels // module.groups}"
-        weights = f"({fan_in})·{module.out_channels}"
+    row = _EMPTY | {"layer": name} | _output(shape)
+    if isinstance(layer, nn.Conv2d):
+        height, width = layer.kernel_size
+        fan_in = f"{height}·{width}·{layer.in_channels // layer.groups}"
+        weights = f"({fan_in})·{layer.out_channels}"
         return row | {
             "kind": "conv",
-            **_spatial(module),
-            "groups": module.groups,
-            "weight_formula": weights,
-            "parameter_formula": _with_bias(fan_in, module.out_channels, module.bias),
+            **_window(layer),
+            "groups": layer.groups,
+            **_parameters(layer, counted, weights, f"({fan_in} + 1)·{layer.out_channels}"),
             "operation_formula": f"{shape[1]}·{shape[2]}·{weights}",
-            "multiply_accumulates": shape[1] * shape[2] * module.weight.numel(),
+            "multiply_accumulates": shape[1] * shape[2] * layer.weight.numel(),
         }
-    if isinstance(module, nn.Linear):
-        weights = f"{module.in_features}·{module.out_features}"
+    if isinstance(layer, nn.Linear):
+        inputs, outputs = layer.in_features, layer.out_features
+        weights = f"{inputs}·{outputs}"
         return row | {
             "kind": "fc",
-            "weight_formula": weights,
-            "parameter_formula": _with_bias(
-                str(module.in_features), module.out_features, module.bias
-            ),
-            "operation_formula": weights,
-            "multiply_accumulates": math.prod(shape[:-1]) * module.weight.numel(),
+            **_parameters(layer, counted, weights, f"({inputs} + 1)·{outputs}"),
+            "operation_formula": "·".join([*map(str, shape[:-1]), weights]),
+            "multiply_accumulates": math.prod(shape[:-1]) * layer.weight.numel(),
         }
-    if isinstance(module, nn.BatchNorm2d):
-        features = module.num_features if module.affine else 0
-        formulas = {"weight_formula": f"{features}", "parameter_formula": f"2·{features}"}
-        return row | _NO_OUTPUT | {"kind": "norm", **formulas}
-    if isinstance(module, _ADAPTIVE):
-        # One that keeps the size passes its input on: nothing new is stored.
-        return row | {"kind": "pool"} | (_NO_OUTPUT if x.shape == output.shape else {})
-    return row | {"kind": "pool", **_spatial(module)}
+    if isinstance(layer, nn.BatchNorm2d):
+        features = layer.num_features
+        formulas = _parameters(layer, counted, f"{features}", f"2·{features}")
+        return row | _NO_OUTPUT | {"kind": "norm"} | formulas
+    pool = "max" if isinstance(layer, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)) else "average"
+    row |= {"kind": "pool", "pool": pool}
+    if isinstance(layer, _WINDOWS):
+        return row | _window(layer)
+    # An adaptive pool that keeps the size passes its input on: nothing new is stored.
+    return row | (_NO_OUTPUT if x.shape == output.shape else {})
 
 
 def _output(shape: tuple[int, ...]) -> dict[str, Any]:
     """Return an output's shape and its number of activations, written out channels last."""
     formula = "·".join(str(n) for n in (*shape[1:], shape[0]))
-    count = math.prod(shape)
-    return {"output_shape": shape, "activation_formula": formula, "activations": count}
-
-
-def _parameters(module: nn.Module) -> dict[str, int]:
-    """Return how many weights and biases a layer has."""
-    weights, biases = (
-        0 if parameter is None else parameter.numel()
-        for parameter in (getattr(module, "weight", None), getattr(module, "bias", None))
-    )
-    return {"weights": weights, "biases": biases, "parameters": weights + biases}
-
-
-def _with_bias(fan_in: str, outputs: int, bias: torch.Tensor | None) -> str:
-    """Write out a layer's parameters: (inputs + 1)·outputs, or without the 1."""
-    return f"({fan_in})·{outputs}" if bias is None else f"({fan_in} + 1)·{outputs}"
-
-
-def _spatial(module: nn.Module) -> dict[str, Any]:
-    """Return kernel, stride and padding, as single numbers where height and width agree."""
-    pairs = {
-        "kernel": _pair(module.kernel_size),
-        "stride": _pair(module.stride),
-        "padding": module.padding if isinstance(module.padding, str) else _pair(module.padding),
+    return {
+        "output_shape": shape,
+        "activation_formula": formula,
+        "activations": math.prod(shape),
     }
-    return {name: pair[0] if pair[0] == pair[1] else pair for name, pair in pairs.items()}
+
+
+def _parameters(
+    layer: nn.Module, counted: set[int], weight_formula: str, both_formula: str
+) -> dict[str, Any]:
+    """Return how many weights and biases a layer adds to those counted, and how to compute it."""
+    weights, biases = (
+        0 if tensor is None or counted & {id(layer), id(tensor)} else tensor.numel()
+        for tensor in (layer.weight, layer.bias)
+    )
+    one_formula = weight_formula if weights else str(biases)
+    return {
+        "weight_formula": weight_formula if weights else "0",
+        "weights": weights,
+        "parameter_formula": both_formula if weights and biases else one_formula,
+        "biases": biases,
+        "parameters": weights + biases,
+    }
+
+
+def _window(layer: nn.Module) -> dict[str, Any]:
+    """Return kernel, stride, padding and dilation, as one number where height and width agree."""
+    sides = {
+        "kernel": layer.kernel_size,
+        "stride": layer.stride,
+        "padding": layer.padding,  # perhaps "same" or "valid"
+        "dilation": getattr(layer, "dilation", 1),  # average pools have none
+    }
+    return {
+        name: side if isinstance(side, str) or len(set(_pair(side))) > 1 else _pair(side)[0]
+        for name, side in sides.items()
+    }
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -204,26 +229,27 @@ def _checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
     return shape
 
 
-def _check_fits(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
+def _check_fits(name: str, layer: nn.Module, shape: tuple[int, ...]) -> None:
     """Refuse, before a layer runs, an input that it cannot take."""
-    if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
-        wanted = module.in_channels if isinstance(module, nn.Conv2d) else module.num_features
+    if isinstance(layer, (nn.Conv2d, nn.BatchNorm2d)):
+        wanted = layer.in_channels if isinstance(layer, nn.Conv2d) else layer.num_features
         if shape[0] != wanted:
             raise ValueError(f"layer {name} expects {wanted} channels and got {shape[0]}")
-    if isinstance(module, nn.Linear) and shape[-1] != module.in_features:
+    if isinstance(layer, nn.Linear) and shape[-1] != layer.in_features:
         raise ValueError(
-            f"layer {name} expects {module.in_features} inputs and got {shape[-1]}: the input "
+            f"layer {name} expects {layer.in_features} inputs and got {shape[-1]}: the input "
             "image has another size than this network was made for"
         )
-    if isinstance(module, (nn.Conv2d, *_POOLS)):
-        if min(_pair(module.stride)) < 1:
-            raise ValueError(f"layer {name}: stride={module.stride}; it must be 1 or more")
-        kernel, padding = _pair(module.kernel_size), module.padding
-        if padding == "same":
+    if isinstance(layer, _WINDOWS):
+        if min(_pair(layer.stride)) < 1:
+            raise ValueError(f"layer {name}: stride={layer.stride}; it must be 1 or more")
+        if layer.padding == "same":
             return
-        padding = (0, 0) if padding == "valid" else _pair(padding)
-        dilation = _pair(getattr(module, "dilation", 1))
-        for size, k, p, d in zip(shape[-2:], kernel, padding, dilation, strict=True):
+        padding = (0, 0) if layer.padding == "valid" else _pair(layer.padding)
+        dilation = _pair(getattr(layer, "dilation", 1))
+        for size, k, p, d in zip(
+            shape[-2:], _pair(layer.kernel_size), padding, dilation, strict=True
+        ):
             if size + 2 * p < d * (k - 1) + 1:
                 raise ValueError(
                     f"layer {name}: its kernel of {k} is larger than its input of {size} with "
@@ -231,17 +257,11 @@ def _check_fits(name: str, module: nn.Module, shape: tuple[int, ...]) -> None:
                 )
 
 
-_COUNTS = ("activations", "weights", "biases", "parameters", "multiply_accumulates")
-
-
 def totals(table: pd.DataFrame) -> dict[str, int]:
-    """Return the sums of a layer table's columns of counts.
+    """Return the sums of a layer table's columns of counts, by column.
 
-    Returns
-    -------
-    dict
-        ``activations`` (the input's own numbers included), ``weights``, ``biases``,
-        ``parameters`` and ``multiply_accumulates``.
+    ``activations`` (the input's own numbers included), ``weights``, ``biases``, ``parameters`` and
+    ``multiply_accumulates``.
     """
     return {name: int(table[name].sum()) for name in _COUNTS}
 
@@ -257,7 +277,7 @@ def memory(table: pd.DataFrame, batch_size: int = 1, bytes_per_number: int = 4) 
     Parameters
     ----------
     table : pandas.DataFrame
-        From `architectures.layer_table`.
+        From `layer_table`.
     batch_size : int
         Images in a minibatch; the activations grow with it, the parameters do not.
     bytes_per_number : int
@@ -268,13 +288,9 @@ def memory(table: pd.DataFrame, batch_size: int = 1, bytes_per_number: int = 4) 
     dict
         Bytes: ``activations``, ``activation_gradients``, ``parameters``, ``parameter_gradients``,
         ``momentum``, and the sums ``forward`` and ``forward_and_backward``.
-
-    Raises
-    ------
-    ValueError
-        A number is not a positive integer.
     """
-    _check_positive(batch_size=batch_size, bytes_per_number=bytes_per_number)
+    check_whole_number("batch_size", batch_size)
+    check_whole_number("bytes_per_number", bytes_per_number)
     counts = totals(table)
     activations = counts["activations"] * batch_size * bytes_per_number
     parameters = counts["parameters"] * bytes_per_number
@@ -293,7 +309,8 @@ def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
     """Compare one K×K convolution with the stack of 3×3 convolutions of the same receptive field.
 
     All convolutions have ``channels`` inputs and outputs, stride 1 and no biases. The stack has
-    N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3).
+    N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3). Raises a
+    ValueError where the kernel is even (no stack of 3×3 has an even receptive field) or under 3.
 
     Returns
     -------
@@ -301,14 +318,9 @@ def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
         Two rows, the single layer and the stack: ``design``, ``layers``, ``formula``, ``weights``
         (also the multiply–accumulates at each position), ``relus``, ``saving`` (fraction of the
         single layer's weights).
-
-    Raises
-    ------
-    ValueError
-        The kernel is even (no stack of 3×3 has an even receptive field) or smaller than 3, or a
-        number is not a positive integer.
     """
-    _check_positive(kernel=kernel, channels=channels)
+    check_whole_number("kernel", kernel)
+    check_whole_number("channels", channels)
     if kernel < 3 or kernel % 2 == 0:
         raise ValueError(
             f"kernel={kernel}: a stack of 3×3 convolutions has an odd receptive field of 3 or "
@@ -322,10 +334,3 @@ def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
     ]
     columns = ["design", "layers", "formula", "weights", "relus", "saving"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _check_positive(**numbers: int) -> None:
-    """Refuse anything but positive integers, by name."""
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name}={number!r}: expected a positive integer")

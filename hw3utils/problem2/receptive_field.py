@@ -5,12 +5,26 @@ one receptive field for each path.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from hw3utils.checks import check_whole_number
 
 Layer = tuple[int, int, int]
+
+# torch's functions (a trailing underscore for "in place" left out) whose outputs read one
+# position of the input each, so that they widen no receptive field.
+_KEEP_PLACES = {
+    *("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus"),
+    *("softsign", "sigmoid", "log_sigmoid", "tanh", "tanhshrink", "hardtanh", "hardsigmoid"),
+    *("hardswish", "dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout"),
+    *("local_response_norm", "contiguous"),
+}
+_FLATTEN = {"flatten", "reshape", "view"}  # so do these, where they make one row for each image
 
 
 def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
@@ -28,7 +42,8 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
     Parameters
     ----------
     layers : sequence of (int, int, int)
-        Kernel, stride and padding of each layer, from the input on.
+        Kernel, stride and padding of each layer, from the input on. A kernel with dilation d counts
+        as the d·(k − 1) + 1 pixels that it spans.
 
     Returns
     -------
@@ -56,21 +71,10 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
 def stacked_receptive_field(depth: int, kernel: int) -> int:
     """Return N·F − N + 1, the receptive field of N stacked F×F convolutions of stride 1.
 
-    Parameters
-    ----------
-    depth : int
-        N, the number of convolutions; 0 is the input itself.
-    kernel : int
-        F, the side of each convolution.
-
-    Raises
-    ------
-    ValueError
-        ``depth`` is not an integer of 0 or more, or ``kernel`` not one of 1 or more.
+    ``depth`` is N (0: the input itself), and ``kernel`` is F.
     """
-    for name, number, least in (("depth", depth, 0), ("kernel", kernel, 1)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise ValueError(f"{name}={number!r}: expected an integer of {least} or more")
+    check_whole_number("depth", depth, at_least=0)
+    check_whole_number("kernel", kernel)
     return depth * kernel - depth + 1
 
 
@@ -80,17 +84,12 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
     No formula is used. The stack is built from convolutions in one dimension with all weights 1
     (also for pools), and the gradient of the middle output is taken: it differs from 0 exactly on
     the pixels that reach that output. The input is made longer until the field and the next
-    output's lie inside.
+    output's lie inside. Layers are refused as in `receptive_field`.
 
     Returns
     -------
     tuple of int
         The size of the field, and the jump to the next output's field, in input pixels.
-
-    Raises
-    ------
-    ValueError
-        As in `receptive_field`.
     """
     stack = nn.Sequential(*[_ones(*layer) for layer in _checked(layers)])
     length = 8
@@ -117,17 +116,67 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
 def stack_of(table: pd.DataFrame) -> list[Layer]:
     """Return the (kernel, stride, padding) of a `layer_table`'s convolutions and pools, in order.
 
+    A dilated kernel counts as what it spans. The stack ends with the last layer that has a kernel:
+    linear layers and global pools behind it read the whole map.
+
     Raises
     ------
     ValueError
-        A layer has different numbers for height and width.
+        The network is no single chain of layers, a layer has different numbers for height and
+        width, or one that reads the whole map stands before one with a kernel.
     """
-    spatial = table[table["kernel"].notna()]
-    layers = list(spatial[["kernel", "stride", "padding"]].itertuples(index=False, name=None))
-    for name, layer in zip(spatial["layer"], layers, strict=True):
-        if any(isinstance(number, tuple) for number in layer):
-            raise ValueError(f"layer {name}: {layer} differs between height and width")
-    return [tuple(int(number) for number in layer) for layer in layers]
+    if not table["passed_on"].all():
+        name = table.loc[~table["passed_on"], "layer"].iloc[0]
+        raise ValueError(
+            f"the output of {name} is not simply what the next layer reads (or the network "
+            "returns): there are branches, additions, or other functions between layers, and so no "
+            "one stack; give layer_table a single path of this network, made of layers"
+        )
+    layers, whole_map = [], None
+    for row in table.iloc[1:].itertuples():
+        if pd.isna(row.kernel):
+            if row.kind != "norm" and row.activations:  # not an adaptive pool that changes nothing
+                whole_map = row.layer
+            continue
+        sides = (row.kernel, row.stride, row.padding, row.dilation)
+        if any(isinstance(side, tuple) for side in sides):
+            raise ValueError(f"layer {row.layer}: {sides} differs between height and width")
+        if whole_map:
+            raise ValueError(f"layer {row.layer} comes after {whole_map}, which reads a whole map")
+        kernel = row.dilation * (row.kernel - 1) + 1
+        # What torch pads at the start; behind an even kernel "same" pads one more at the end.
+        named = {"valid": 0, "same": (kernel - 1) // 2}
+        layers.append((kernel, row.stride, named.get(row.padding, row.padding)))
+    return layers
+
+
+class Followed(TorchFunctionMode):
+    """The latest layer's output, followed through functions that leave every value in its place.
+
+    What any other function returns (an addition, `torch.cat`, a pool that is no layer) is another
+    tensor, and what one changes in place has another version: neither is followed.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self.start(tensor)
+
+    def start(self, tensor: Tensor) -> None:
+        """Follow this tensor from now on."""
+        self.tensor, self.version = tensor, tensor._version
+
+    def is_now(self, result: Any) -> bool:
+        """Return whether what a layer reads, or a network returns, is the followed tensor."""
+        return result is self.tensor and result._version == self.version
+
+    def __torch_function__(self, function, types, args=(), kwargs=None) -> Any:
+        """Run one of torch's functions."""
+        known = bool(args) and self.is_now(args[0])
+        result = function(*args, **(kwargs or {}))
+        name = getattr(function, "__name__", "").rstrip("_")
+        if known and (name in _KEEP_PLACES or (name in _FLATTEN and result.ndim == 2)):
+            self.start(result)
+        return result
 
 
 def _ones(kernel: int, stride: int, padding: int) -> nn.Conv1d:

@@ -13,11 +13,11 @@ from hw3utils.problem2.proposals.example import Suppression
 
 
 def parameters(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the parameters of each layer with weights, the calculation written out, and the sum.
+    """Return the parameters of each layer that has some, the calculation written out, and the sum.
 
-    The form of question 2.1: layer, output, calculation, parameters with biases.
+    The form of question 2.1: layer, filters, output, calculation, parameters with biases.
     """
-    layers = table[table["kind"].isin(["conv", "fc"])]
+    layers = table[table["kind"].isin(["conv", "norm", "fc"])]
     frame = pd.DataFrame(
         {
             "layer": layers["layer"],
@@ -27,48 +27,36 @@ def parameters(table: pd.DataFrame) -> pd.DataFrame:
             "parameters": layers["parameters"].map(_integer),
         }
     )
-    return total_row(frame, parameters=_integer(layers["parameters"].sum()))
+    return _with_total(frame, parameters=layers["parameters"])
 
 
 def activations_and_weights(table: pd.DataFrame) -> pd.DataFrame:
     """Return activations and weights of every layer, without biases: the table of question 2.2."""
-    frame = pd.DataFrame(
-        {
-            "layer": [
-                f"{layer.layer} ({layer_description(layer)})" if layer.kind != "input" else "input"
-                for layer in table.itertuples()
-            ],
-            "activations (memory)": [
-                _equation(layer.activation_formula, layer.activations)
-                for layer in table.itertuples()
-            ],
-            "parameters (compute)": [
-                _equation(layer.weight_formula, layer.weights) for layer in table.itertuples()
-            ],
-        }
-    )
-    return total_row(
-        frame,
-        **{
-            "activations (memory)": _integer(table["activations"].sum()),
-            "parameters (compute)": _integer(table["weights"].sum()),
-        },
-    )
+    names, activations, weights = [], [], []
+    for layer in table.itertuples():
+        words = "" if layer.kind == "input" else f" ({layer_description(layer)})"
+        names.append(layer.layer + words)
+        activations.append(_equation(layer.activation_formula, layer.activations))
+        weights.append(_equation(layer.weight_formula, layer.weights))
+    memory, compute = "activations (memory)", "parameters (compute)"
+    frame = pd.DataFrame({"layer": names, memory: activations, compute: weights})
+    return _with_total(frame, **{memory: table["activations"], compute: table["weights"]})
 
 
 def operations(table: pd.DataFrame) -> pd.DataFrame:
     """Return the multiply–accumulates of an Inception module, layer by layer: question 2.4(c)."""
     layers = table[table["kind"] != "input"]
+    pools = layers["pool"].map({"max": "none: maxima", "average": "none: means"})
     frame = pd.DataFrame(
         {
             "branch": layers["layer"].str.split(".").str[1].str.replace("x", "×"),
             "layer": [layer_description(layer) for layer in layers.itertuples()],
             "output": layers["output_shape"].map(_size),
-            "calculation": layers["operation_formula"].replace("0", "none: maxima"),
+            "calculation": pools.fillna(layers["operation_formula"]),
             "operations": layers["multiply_accumulates"].map(_integer),
         }
     )
-    return total_row(frame, operations=_integer(layers["multiply_accumulates"].sum()))
+    return _with_total(frame, operations=layers["multiply_accumulates"])
 
 
 def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -180,23 +168,37 @@ def overlaps(boxes: torch.Tensor, scores: torch.Tensor, names: list[str]) -> pd.
     return frame
 
 
-def total_row(frame: pd.DataFrame, **sums: str) -> pd.DataFrame:
-    """Return the frame with a last row in bold: "total" and the sums given by column."""
+def _with_total(frame: pd.DataFrame, **counts: pd.Series) -> pd.DataFrame:
+    """Return the frame with a last row in bold: "total", and the sums of the counts by column."""
     row = dict.fromkeys(frame.columns, "") | {frame.columns[0]: "**total**"}
-    row |= {column: f"**{value}**" for column, value in sums.items()}
+    row |= {column: f"**{_integer(numbers.sum())}**" for column, numbers in counts.items()}
     return pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
 
 
 def layer_description(layer) -> str:
-    """Return a layer in a few words: kernel, filters, stride, groups, from a layer table's row."""
+    """Return a row of a layer table in a few words: kernel, filters, stride, dilation, groups."""
+    shape = layer.output_shape
     if layer.kind == "fc":
-        return f"{layer.output_shape[0]} outputs"
-    kernel = f"{layer.kernel}×{layer.kernel}"
-    stride = f", stride {layer.stride}" if layer.stride > 1 else ""
-    if layer.kind == "pool":
-        return f"{kernel} max pool{stride}"
-    groups = f", {layer.groups} groups" if layer.groups > 1 else ""
-    return f"{kernel}, {layer.output_shape[0]} filters{stride}{groups}"
+        return f"{shape[-1]} outputs"
+    if layer.kind == "norm":
+        return "batch normalisation"
+    if layer.kernel is None:
+        return f"{layer.pool} pool to {shape[1]}×{shape[2]}"
+    words = [f"{_sides(layer.kernel)} {layer.pool} pool"]
+    if layer.kind == "conv":
+        words = [_sides(layer.kernel), f"{shape[0]} filters"]
+    for name, sides in (("stride", layer.stride), ("dilation", layer.dilation)):
+        if sides != 1:
+            words.append(f"{name} {sides if isinstance(sides, int) else _sides(sides)}")
+    if layer.kind == "conv" and layer.groups > 1:
+        words.append(f"{layer.groups} groups")
+    return ", ".join(words)
+
+
+def _sides(sides: int | tuple[int, int]) -> str:
+    """Return a layer table's number, or pair of numbers, as height×width."""
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    return f"{height}×{width}"
 
 
 def _equation(formula: str, value: int) -> str:

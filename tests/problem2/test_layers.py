@@ -142,6 +142,51 @@ def test_a_module_used_twice_has_its_parameters_once():
     assert totals(table)["multiply_accumulates"] == 2 * 8 * 8 * 4 * 4 * 9
 
 
+def test_weights_that_two_layers_share_are_counted_once():
+    """Tied weights: the second layer has only its own biases."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12))
+    network[3].weight = network[1].weight
+    table = layer_table(network, (3, 2, 2))
+    assert totals(table)["parameters"] == sum(p.numel() for p in network.parameters()) == 168
+    assert table["parameter_formula"].tolist() == ["0", "(12 + 1)·12", "12"]
+    assert totals(table)["multiply_accumulates"] == 2 * 144
+
+
+def test_weights_that_are_computed_anew_at_each_call_are_counted_once():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3, padding=1))
+    assert totals(layer_table(nn.Sequential(layer, layer), (4, 8, 8)))["parameters"] == 148
+
+
+def test_layers_may_be_called_with_keyword_arguments():
+    class Keywords(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.pool, self.fc = nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), LINEAR
+
+        def forward(self, image):
+            return self.fc(input=self.pool(input=self.conv(input=image)).flatten(1))
+
+    table = layer_table(Keywords(), (3, 8, 8))
+    assert table["layer"].tolist() == ["input", "conv", "pool", "fc"]
+    assert table["passed_on"].all()
+
+
+LINEAR = nn.Linear(4, 2)
+
+
+def test_the_table_tells_pools_and_dilations_apart():
+    layers = [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Conv2d(3, 4, 3, dilation=(1, 2), padding="same")]
+    table = layer_table(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1)), (3, 32, 32))
+    assert table["pool"].tolist() == [None, "max", "average", None, "average"]
+    assert table["dilation"].tolist() == [None, 1, 1, (1, 2), None]
+    assert table["padding"].tolist() == [None, 0, 0, "same", None]
+
+
+def test_a_linear_layer_that_works_at_several_places_has_its_formula():
+    row = layer_table(nn.Linear(8, 5), (3, 4, 8)).iloc[-1]
+    assert row["operation_formula"] == "3·4·8·5" and row["multiply_accumulates"] == 480
+
+
 def test_inception_handout_numbers():
     naive = totals(layer_table(inception_naive(), (256, 32, 32)))
     reduced = totals(layer_table(inception_reduced(), (256, 32, 32)))

@@ -1,6 +1,5 @@
-"""Problem 2 as it is handed in: results, the write-up's own arithmetic, figures, floors."""
+"""Problem 2 as it is handed in: results, the write-up's own arithmetic, tables, figures."""
 
-import ast
 import json
 import re
 
@@ -10,9 +9,11 @@ import torch
 import torchvision
 from matplotlib import image as mpl_image
 from matplotlib import pyplot as plt
+from torch import nn
 
 from hw3utils import paths
 from hw3utils.problem2 import answers, experiments, figures, tables
+from hw3utils.problem2.layers import layer_table
 from hw3utils.problem2.proposals import example
 from hw3utils.problem2.proposals import figures as proposal_figures
 from hw3utils.problem2.proposals.boxes import decode
@@ -24,8 +25,6 @@ ROOT = paths.project_root()
 WRITE_UP = (ROOT / "answers" / "problem2.md").read_text(encoding="utf-8")
 VISIBLE = re.sub(r"<!--.*?-->", "", WRITE_UP, flags=re.DOTALL)
 RESULTS = json.loads((ROOT / "answers" / "results" / "problem2.json").read_text(encoding="utf-8"))
-
-BELOW_THE_LOOP = {"training", "sweeps", "transfer", "plots", "tables", "execute", "results"}
 
 
 @pytest.fixture(autouse=True)
@@ -122,33 +121,42 @@ def test_every_figure_is_in_the_write_up_and_opaque():
         assert pixels.shape[1] >= 800 and pixels[..., 3:].min(initial=1.0) == 1.0, name
 
 
-def test_the_pieces_import_nothing_from_the_floors_above():
-    for name in (
-        "anchors",
-        "architectures",
-        "boxes",
-        "detection",
-        "network_costs",
-        "paper_networks",
-        "receptive_field",
-    ):
-        tree = ast.parse((ROOT / "hw3utils" / f"{name}.py").read_text(encoding="utf-8"))
-        imported = {
-            part
-            for node in ast.walk(tree)
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-            for text in [getattr(node, "module", None) or "", *(a.name for a in node.names)]
-            for part in text.split(".")
-        }
-        assert not imported & (BELOW_THE_LOOP | {"matplotlib"}), name
-
-
 def test_the_naive_module_grows_and_the_reduced_one_does_not():
     growth = experiments.growth_over_stages(stages=4)
     assert growth["naive_channels"].tolist() == [256 + 416 * n for n in (1, 2, 3, 4)]
     assert set(growth["reduced_channels"]) == {480}
     assert growth["naive_operations"].is_monotonic_increasing
     assert growth["reduced_operations"].iloc[1:].nunique() == 1
+
+
+def last_cells(frame):
+    return [cell.strip("*") for cell in frame.iloc[-1] if cell.startswith("**")]
+
+
+def test_the_tables_take_networks_with_normalisations_and_adaptive_pools():
+    networks = experiments.layer_tables()
+    resnet, vgg = networks["ResNet-50"], networks["VGG-19 torchvision"]
+    assert last_cells(tables.parameters(resnet)) == ["total", "25,557,032"]
+    shown = tables.parameters(resnet).set_index("layer").loc["bn1"]
+    assert shown["filters"] == "batch normalisation" and shown["calculation"] == "2·64"
+    assert last_cells(tables.activations_and_weights(vgg)) == ["total", "16,542,184", "143,652,544"]
+    names = tables.activations_and_weights(resnet)["layer"].tolist()
+    assert "maxpool (3×3 max pool, stride 2)" in names
+    assert "avgpool (average pool to 1×1)" in names
+
+
+def test_a_layer_in_words():
+    layers = [
+        nn.AvgPool2d(2),
+        nn.MaxPool2d((1, 2), stride=(2, 1)),
+        nn.Conv2d(3, 6, (3, 5), dilation=2, groups=3),
+    ]
+    table = layer_table(nn.Sequential(*layers), (3, 64, 64))
+    assert [tables.layer_description(row) for row in table.iloc[1:].itertuples()] == [
+        "2×2 average pool, stride 2",
+        "1×2 max pool, stride 2×1",
+        "3×5, 6 filters, dilation 2, 3 groups",
+    ]
 
 
 def test_the_decoding_written_out_gives_the_decoded_box():

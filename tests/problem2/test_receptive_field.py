@@ -5,15 +5,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from hw3utils.problem2.layers import layer_table
-from hw3utils.problem2.networks import alexnet, torchvision_network, vgg19
+from hw3utils.problem2.networks import (
+    RegionProposalHead,
+    alexnet,
+    inception_naive,
+    inception_reduced,
+    torchvision_network,
+    vgg19,
+)
 from hw3utils.problem2.receptive_field import (
     gradient_receptive_field,
     receptive_field,
     stack_of,
     stacked_receptive_field,
 )
+from hw3utils.training.networks import LeNet5
 
 
 @st.composite
@@ -74,6 +83,111 @@ def test_known_receptive_fields_of_the_last_pool(network, size, known):
     assert gradient_receptive_field(layers)[0] == known
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=2)],  # 9
+        [nn.Conv2d(1, 1, 3, dilation=3), nn.MaxPool2d(2, dilation=2), nn.Conv2d(1, 1, 3)],
+        [nn.Conv2d(1, 1, 5, padding="same"), nn.ReLU(inplace=True), nn.AvgPool2d(2)],
+        [nn.Conv2d(1, 1, 4, padding="same", dilation=3), nn.Conv2d(1, 1, 3, padding="valid")],
+        [nn.Conv2d(1, 1, 3), nn.LocalResponseNorm(5), nn.BatchNorm2d(1), nn.MaxPool2d(3, 2)],
+    ],
+)
+def test_the_stack_of_a_network_is_what_its_own_gradients_see(layers):
+    """The network itself, in two dimensions: all weights 1, and no maxima to choose one pixel."""
+    layers = [*layers, nn.Conv2d(1, 1, 1, stride=1)]
+    size = receptive_field(stack_of(layer_table(nn.Sequential(*layers), (1, 64, 64))))["size"]
+    average = [
+        nn.Conv2d(1, 1, m.kernel_size, m.stride, m.padding, m.dilation)
+        if isinstance(m, nn.MaxPool2d)
+        else m
+        for m in layers
+    ]
+    network = nn.Sequential(*average).double().eval()
+    for parameter in network.parameters():
+        nn.init.ones_(parameter)
+    x = torch.ones(1, 1, 64, 64, dtype=torch.float64, requires_grad=True)
+    y = network(x)
+    (gradient,) = torch.autograd.grad(y[0, 0, y.shape[2] // 2, y.shape[3] // 2], x)
+    rows = gradient[0, 0].nonzero()[:, 0]
+    assert int(rows.max() - rows.min()) + 1 == size.iloc[-1]
+
+
+class Between(nn.Module):
+    """Two convolutions, and whatever a test does between and after them."""
+
+    def __init__(self, between, after=lambda x: x):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+        self.between, self.after = between, after
+
+    def forward(self, image):
+        return self.after(self.second(self.between(self.first(image))))
+
+
+def add_in_place_through_a_view(x):
+    x[..., 1:].add_(x[..., :-1].clone())
+    return x
+
+
+@pytest.mark.parametrize(
+    "between",
+    [torch.relu, torch.Tensor.relu_, functional.gelu, nn.Tanh(), nn.Dropout(), nn.Identity()],
+)
+def test_what_leaves_every_value_in_its_place_keeps_the_chain(between):
+    assert stack_of(layer_table(Between(between), (1, 8, 8))) == [(3, 1, 1), (3, 1, 1)]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: functional.max_pool2d(x, 3, 1, 1),
+        lambda x: functional.conv2d(x, torch.ones(1, 1, 3, 3, device="meta"), padding=1),
+        lambda x: functional.pad(x, (1, 1, 1, 1)),
+        lambda x: functional.interpolate(x, scale_factor=2),
+        lambda x: torch.cat([x, x], dim=2),
+        lambda x: x + functional.avg_pool2d(x, 3, 1, 1),
+        lambda x: x.add_(functional.avg_pool2d(x, 3, 1, 1)),
+        lambda x: x.view(1, 1, 4, 16),
+        lambda x: x.flatten(1).view(1, 1, 8, 8),
+        lambda x: x.transpose(2, 3),
+        lambda x: x.mul(x.mean(dim=(2, 3), keepdim=True)),
+        add_in_place_through_a_view,
+        nn.Upsample(scale_factor=2),
+        nn.Softmax(dim=3),
+        nn.InstanceNorm2d(1),
+    ],
+)
+def test_what_a_layer_table_does_not_see_is_refused_between_layers_and_at_the_end(between):
+    for network in (Between(between), Between(torch.relu, after=between)):
+        with pytest.raises(ValueError, match="output of (first|second) is not simply"):
+            stack_of(layer_table(network, (1, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("network", "shape", "last"),
+    [
+        (inception_naive(), (256, 32, 32), "input"),
+        (inception_reduced(), (256, 32, 32), "input"),
+        (torchvision_network("resnet50"), (3, 224, 224), "layer1.0.conv3"),
+        (torchvision_network("densenet121"), (3, 224, 224), "features.pool0"),
+        (RegionProposalHead(), (512, 37, 37), "objectness"),
+    ],
+)
+def test_networks_with_branches_have_no_one_stack(network, shape, last):
+    with pytest.raises(ValueError, match="no one stack"):
+        stack_of(layer_table(network, shape))
+
+
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [(torchvision_network("vgg19"), 224), (torchvision_network("alexnet"), 224)],
+)
+def test_the_whole_network_is_one_chain_linear_layers_included(network, size):
+    assert layer_table(network, (3, size, size))["passed_on"].all()
+    assert layer_table(LeNet5(), (1, 28, 28))["passed_on"].all()
+
+
 def test_three_5x5_convolutions_in_two_dimensions():
     """Real two-dimensional convolutions with random weights: a 13×13 square, and nothing else."""
     torch.manual_seed(0)
@@ -99,6 +213,16 @@ def test_three_5x5_convolutions_in_two_dimensions():
         (
             lambda: stack_of(layer_table(nn.Conv2d(1, 1, (3, 5)), (1, 8, 8))),
             "differs between height and width",
+        ),
+        (
+            lambda: stack_of(layer_table(nn.Conv2d(1, 1, 3, dilation=(1, 2)), (1, 8, 8))),
+            "differs between height and width",
+        ),
+        (
+            lambda: stack_of(
+                layer_table(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Conv2d(1, 1, 1)), (1, 8, 8))
+            ),
+            "layer 1 comes after 0, which reads a whole map",
         ),
     ],
 )
