@@ -206,6 +206,12 @@ def test_the_bars_of_a_network_make_one_hundred_percent_on_each_side():
     assert sum(w for w in widths if w > 0) == pytest.approx(100)
 
 
+def test_a_network_with_batch_normalisations_can_be_drawn():
+    networks = {"ResNet-50": experiments.layer_tables()["ResNet-50"]}
+    (legend,) = figures.layer_shares(networks).legends
+    assert "batch normalisation" in [text.get_text() for text in legend.get_texts()]
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9, 1.0])
 def test_the_last_panel_shows_the_boxes_that_were_kept(threshold):
     made = example.proposal_example()
