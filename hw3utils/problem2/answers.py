@@ -1,4 +1,4 @@
-"""TODO."""
+"""The answers of Problem 2: the record that is saved, and the report's rows made from it."""
 
 from typing import Any
 
@@ -15,20 +15,17 @@ def record(
 ) -> dict[str, Any]:
     """Return what ``answers/results/problem2.json`` holds: every total that the write-up states.
 
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        From `layer_tables`.
-    example, wide : ProposalExample
-        The photograph, and the same simulation in a frame of 600×1000.
+    ``tables`` are from `experiments.layer_tables`; the examples are the photograph, and the same
+    simulation in a frame of 600×1000.
     """
     vgg = totals(tables["VGG-19"])
     inception = {}
+    height, width = INCEPTION_INPUT[1:]
     for kind in ("naive", "reduced"):
-        counts = totals(tables[f"Inception {kind}"])
-        height, width = INCEPTION_INPUT[1:]
+        table = tables[f"Inception {kind}"]
+        counts = totals(table)
         inception[kind] = {
-            "output_shape": [height, width, sum(branch_channels(tables[f"Inception {kind}"]))],
+            "output_shape": [height, width, sum(branch_channels(table))],
             "multiply_accumulates": counts["multiply_accumulates"],
             "parameters": counts["parameters"],
             "weights": counts["weights"],

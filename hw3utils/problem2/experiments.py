@@ -1,7 +1,7 @@
-"""The calculations of Problem 2: the networks that are counted, and the answers.
+"""The calculations of Problem 2: the networks that are counted, and what follows from their counts.
 
-The photograph of 2.5 is in `rpn_example`. Numbers only: they are laid out by `tables_problem2` and
-drawn by the modules in `plots`.
+Numbers only, laid out in `tables` and drawn in `figures`; the photograph of 2.5 is in
+`proposals.example`.
 """
 
 import pandas as pd
@@ -71,10 +71,7 @@ def compare_networks(tables: dict[str, pd.DataFrame], batch_size: int = 64) -> p
 def receptive_field_check(depths: tuple[int, ...], kernels: tuple[int, ...]) -> pd.DataFrame:
     """Return N·F − N + 1 beside the size that gradients measure, for stacks of stride 1.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``depth``, ``kernel``, ``formula``, ``measured``.
+    A row for each pair: ``depth``, ``kernel``, ``formula``, ``measured``.
     """
     rows = []
     for depth in depths:
@@ -93,25 +90,21 @@ def inception_saving(tables: dict[str, pd.DataFrame], count: str) -> float:
 def growth_over_stages(stages: int = 5) -> pd.DataFrame:
     """Return channels and operations when the same module is stacked on its own output.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``stage`` (from 1), and for both modules the channels that come out and the
-        multiply–accumulates of the stage: ``naive_channels``, ``naive_operations``,
-        ``reduced_channels``, ``reduced_operations``.
+    A row for each ``stage`` (from 1) with the channels that come out and the multiply–accumulates
+    of the stage, for both modules: ``naive_channels``, ``naive_operations``, ``reduced_channels``,
+    ``reduced_operations``.
     """
-    channels = {"naive": INCEPTION_INPUT[0], "reduced": INCEPTION_INPUT[0]}
-    build = {"naive": inception_naive, "reduced": inception_reduced}
-    rows = []
-    for stage in range(1, stages + 1):
-        row: dict[str, int] = {"stage": stage}
-        for name, inputs in channels.items():
-            shape = (inputs, *INCEPTION_INPUT[1:])
-            table = layer_table(build[name](channels=inputs), shape)
-            row[f"{name}_operations"] = totals(table)["multiply_accumulates"]
-            channels[name] = row[f"{name}_channels"] = sum(branch_channels(table))
-        rows.append(row)
-    return pd.DataFrame(rows)
+    columns: dict[str, list[int]] = {"stage": list(range(1, stages + 1))}
+    for name, build in (("naive", inception_naive), ("reduced", inception_reduced)):
+        channels, size = INCEPTION_INPUT[0], INCEPTION_INPUT[1:]
+        operations, widths = [], []
+        for _ in columns["stage"]:
+            table = layer_table(build(channels), (channels, *size))
+            channels = sum(branch_channels(table))
+            operations.append(totals(table)["multiply_accumulates"])
+            widths.append(channels)
+        columns |= {f"{name}_operations": operations, f"{name}_channels": widths}
+    return pd.DataFrame(columns)
 
 
 def branch_channels(table: pd.DataFrame) -> list[int]:

@@ -7,6 +7,7 @@ import math
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from hw3utils.problem2.proposals.boxes import iou
 from hw3utils.problem2.proposals.example import Suppression
@@ -60,7 +61,7 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the counts of `problem2.compare_networks`, in millions and percent."""
+    """Return the counts of `experiments.compare_networks`, in millions and percent."""
     return pd.DataFrame(
         {
             "network": costs.index,
@@ -75,14 +76,9 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Return the bytes of `problem2.compare_networks`, in MB of 10⁶ bytes.
+    """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
 
-    Parameters
-    ----------
-    costs : pandas.DataFrame
-        From `problem2.compare_networks`.
-    batch_size : int
-        For which it was made, for the heading.
+    ``batch_size`` is what it was made for, and stands in the heading.
     """
     return pd.DataFrame(
         {
@@ -93,68 +89,54 @@ def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def decoding(anchor: torch.Tensor, offsets: torch.Tensor) -> pd.DataFrame:
-    """Return how four offsets turn one anchor into a box, each coordinate written out.
+def decoding(anchor: Tensor, offsets: Tensor) -> pd.DataFrame:
+    """Return how (t_x, t_y, t_w, t_h) turn one anchor's corners into a box, each line written out.
 
-    Parameters
-    ----------
-    anchor, offsets : torch.Tensor
-        4 each: corners, and (t_x, t_y, t_w, t_h).
+    The centre and the sides of the box, as `boxes.decode` computes them.
     """
     x1, y1, x2, y2 = anchor.tolist()
     width, height = x2 - x1, y2 - y1
+    t_x, t_y, t_w, t_h = offsets.tolist()
     rows = []
-    for name, centre, side, offset in (
-        ("centre x", x1 + width / 2, width, float(offsets[0])),
-        ("centre y", y1 + height / 2, height, float(offsets[1])),
+    for name, centre, side, t in (
+        ("centre x", x1 + width / 2, width, t_x),
+        ("centre y", y1 + height / 2, height, t_y),
     ):
-        shown = f"{_minus(offset, 4)} · {side:.0f} + {centre:.0f}"
-        rows.append((name, f"{centre:.0f}", _minus(offset, 4), shown, offset * side + centre))
-    for name, side, offset in (
-        ("width", width, float(offsets[2])),
-        ("height", height, float(offsets[3])),
-    ):
-        shown = f"{side:.0f} · exp({_minus(offset, 4)})"
-        rows.append((name, f"{side:.0f}", _minus(offset, 4), shown, side * math.exp(offset)))
-    frame = pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
-    return frame.assign(box=frame["box"].map(lambda value: f"{value:.1f}"))
+        shown = f"{_minus(t)} · {side:.0f} + {centre:.0f}"
+        rows.append((name, f"{centre:.0f}", _minus(t), shown, f"{t * side + centre:.1f}"))
+    for name, side, t in (("width", width, t_w), ("height", height, t_h)):
+        shown = f"{side:.0f} · exp({_minus(t)})"
+        rows.append((name, f"{side:.0f}", _minus(t), shown, f"{side * math.exp(t):.1f}"))
+    return pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
 
 
-def rounds(
-    result: Suppression, boxes: torch.Tensor, objects: dict[str, torch.Tensor]
-) -> pd.DataFrame:
-    """Return one row for each round of a suppression.
+def rounds(result: Suppression, boxes: Tensor, objects: dict[str, Tensor]) -> pd.DataFrame:
+    """Return one row for each round of the suppression of some boxes (n×4).
 
-    Parameters
-    ----------
-    result : Suppression
-        From `detection.non_maximum_suppression` on ``boxes``.
-    boxes : torch.Tensor
-        n×4.
-    objects : dict of str to torch.Tensor
-        Names and boxes (4) of the marked objects; each kept box is said to show the one that it
-        overlaps most.
+    ``objects`` holds names and boxes (4) of the marked objects; each kept box is said to show the
+    one that it overlaps most.
     """
     names, targets = list(objects), torch.stack(list(objects.values()))
-    overlap = iou(boxes, targets)
-    return pd.DataFrame(
-        {
-            "round": range(1, len(result.steps) + 1),
-            "kept box": [_corners(boxes[step.kept]) for step in result.steps],
-            "score": [f"{step.score:.3f}" for step in result.steps],
-            "object": [names[int(overlap[step.kept].argmax())] for step in result.steps],
-            "IoU with it": [f"{float(overlap[step.kept].max()):.2f}" for step in result.steps],
-            "dropped": [len(step.suppressed) for step in result.steps],
-            "their IoU": [
-                f"{min(step.overlaps):.2f} to {max(step.overlaps):.2f}" if step.overlaps else "none"
-                for step in result.steps
-            ],
-            "left": [step.left for step in result.steps],
+    rows = []
+    for number, step in enumerate(result.steps, start=1):
+        overlap, nearest = iou(boxes[step.kept].unsqueeze(0), targets)[0].max(dim=0)
+        row = {
+            "round": number,
+            "kept box": _corners(boxes[step.kept]),
+            "score": f"{step.score:.3f}",
+            "object": names[int(nearest)],
+            "IoU with it": f"{float(overlap):.2f}",
+            "dropped": len(step.suppressed),
+            "their IoU": "none",
+            "left": step.left,
         }
-    )
+        if step.overlaps:
+            row["their IoU"] = f"{min(step.overlaps):.2f} to {max(step.overlaps):.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def overlaps(boxes: torch.Tensor, scores: torch.Tensor, names: list[str]) -> pd.DataFrame:
+def overlaps(boxes: Tensor, scores: Tensor, names: list[str]) -> pd.DataFrame:
     """Return boxes and scores, in the order given, and the IoU of every pair."""
     frame = pd.DataFrame(
         {
@@ -218,10 +200,10 @@ def _size(shape: tuple[int, ...]) -> str:
     return "×".join(str(n) for n in (*shape[1:], shape[0]))
 
 
-def _minus(value: float, digits: int) -> str:
-    """Return a number with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
+def _minus(value: float) -> str:
+    """Return a number to four digits, with a true minus sign."""
+    return f"{value:.4f}".replace("-", "−")
 
 
-def _corners(box: torch.Tensor) -> str:
-    return "(" + ", ".join(f"{float(value):.0f}" for value in box) + ")"
+def _corners(box: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.0f}" for value in box.tolist()) + ")"

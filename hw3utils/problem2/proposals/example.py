@@ -1,6 +1,6 @@
-"""From scored boxes to proposals: non-maximum suppression, and the steps around it.
+"""From scored boxes to proposals: non-maximum suppression, the steps around it, and a photograph.
 
-For what follows a region proposal network, not the network (`paper_networks.RegionProposalHead`).
+For what follows a region proposal network, not the network (`networks.RegionProposalHead`).
 Written to be read; torchvision's compiled operators give the same results, faster.
 """
 
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from skimage import data
+from torch import Tensor
 from torch.nn import functional
 
 from hw3utils.problem2.proposals.boxes import (
@@ -30,73 +31,35 @@ from hw3utils.problem2.proposals.boxes import (
 
 @dataclass(frozen=True)
 class SuppressionStep:
-    """One round of non-maximum suppression.
+    """One round of non-maximum suppression."""
 
-    Attributes
-    ----------
-    kept : int
-        The box that is kept: of those left, the one with the highest score.
-    score : float
-        Its score.
-    suppressed : tuple of int
-        The boxes dropped in this round, because they overlap it too much.
-    overlaps : tuple of float
-        Their IoU with the kept box.
-    left : int
-        Boxes still undecided after this round.
-    """
-
-    kept: int
-    score: float
-    suppressed: tuple[int, ...]
-    overlaps: tuple[float, ...]
-    left: int
+    kept: int  # the box that is kept: of those left, the one with the highest score
+    score: float  # its score
+    suppressed: tuple[int, ...]  # the boxes dropped in this round: they overlap it too much
+    overlaps: tuple[float, ...]  # their IoU with the kept box
+    left: int  # boxes still undecided after this round
 
 
 @dataclass(frozen=True)
 class Suppression:
-    """What `non_maximum_suppression` returns.
+    """What `non_maximum_suppression` returns."""
 
-    Attributes
-    ----------
-    kept : torch.Tensor
-        Indices (int64) of the boxes that stay, by falling score.
-    steps : tuple of SuppressionStep
-        The rounds, one for each box kept.
-    """
-
-    kept: torch.Tensor
-    steps: tuple[SuppressionStep, ...]
+    kept: Tensor  # indices (int64) of the boxes that stay, by falling score
+    steps: tuple[SuppressionStep, ...]  # the rounds, one for each box kept
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """What `propose` returns, one attribute for each of its stages.
+    """What `propose` returns, one attribute for each of its stages."""
 
-    Attributes
-    ----------
-    decoded : torch.Tensor
-        The box of every anchor, n×4, before clipping.
-    clipped : torch.Tensor
-        The same, cut at the image's borders.
-    large : torch.Tensor
-        Indices of the clipped boxes that are large enough, as suppression gets them.
-    kept : torch.Tensor
-        Indices of the boxes that survive suppression, by falling score.
-    passed : torch.Tensor
-        The first of ``kept``: the proposals that go on to the detector.
-    """
-
-    decoded: torch.Tensor
-    clipped: torch.Tensor
-    large: torch.Tensor
-    kept: torch.Tensor
-    passed: torch.Tensor
+    decoded: Tensor  # the box of every anchor, n×4, before clipping
+    clipped: Tensor  # the same, cut at the image's borders
+    large: Tensor  # indices of the clipped boxes that are large enough, as suppression gets them
+    kept: Tensor  # indices of the boxes that survive suppression, by falling score
+    passed: Tensor  # the first of ``kept``: the proposals that go on to the detector
 
 
-def non_maximum_suppression(
-    boxes: torch.Tensor, scores: torch.Tensor, threshold: float = 0.7
-) -> Suppression:
+def non_maximum_suppression(boxes: Tensor, scores: Tensor, threshold: float = 0.7) -> Suppression:
     """Keep the best box, drop every other that overlaps it too much, and go on with the rest.
 
     Greedy, by falling score; a box is dropped when its IoU with a kept one is greater than
@@ -114,8 +77,7 @@ def non_maximum_suppression(
     Raises
     ------
     ValueError
-        Malformed boxes, lengths that differ, scores that are not finite, or a threshold outside
-        0 to 1.
+        Malformed boxes, lengths that differ, scores that are not finite, or another threshold.
     """
     check_boxes("boxes", boxes)
     if scores.ndim != 1:
@@ -148,9 +110,9 @@ def non_maximum_suppression(
 
 
 def propose(
-    anchors: torch.Tensor,
-    scores: torch.Tensor,
-    offsets: torch.Tensor,
+    anchors: Tensor,
+    scores: Tensor,
+    offsets: Tensor,
     image_size: tuple[int, int],
     threshold: float = 0.7,
     top: int = 300,
@@ -175,11 +137,6 @@ def propose(
         Proposals passed on: 300 at test time, 2000 in training.
     smallest : float
         Boxes with a side shorter than this, in pixels, are dropped after clipping.
-
-    Raises
-    ------
-    ValueError
-        As in `boxes.decode` and `non_maximum_suppression`, or ``top`` is smaller than 1.
     """
     if top < 1:
         raise ValueError(f"top={top}: at least one proposal must be passed on")
@@ -206,54 +163,28 @@ _PHOTOGRAPH_SIDE = 512
 
 
 class SimulatedOutput(NamedTuple):
-    """What `simulate_rpn` returns: ``scores`` (n, between 0 and 1) and ``offsets`` (n×4)."""
+    """What `simulate_rpn` returns."""
 
-    scores: torch.Tensor
-    offsets: torch.Tensor
+    scores: Tensor  # n, between 0 and 1
+    offsets: Tensor  # n×4
 
 
 @dataclass(frozen=True)
 class ProposalExample:
-    """The region proposals of the example photograph, stage by stage.
+    """The region proposals of the example photograph, stage by stage."""
 
-    Attributes
-    ----------
-    image : numpy.ndarray
-        600×600×3 uint8.
-    objects : torch.Tensor
-        3×4, the marked objects.
-    grid : tuple of int
-        Rows and columns of the feature map.
-    anchors : torch.Tensor
-        n×4; the 9 of a position follow each other.
-    inside : torch.Tensor
-        n, bool: the anchor lies wholly inside the image.
-    labels : torch.Tensor
-        n: 1 object, 0 background, −1 no matter, among all anchors.
-    scores, offsets : torch.Tensor
-        n and n×4, from the simulated RPN.
-    proposals : Proposals
-        What becomes of them.
-    candidates : torch.Tensor
-        Indices of the anchors with the 100 highest scores, for drawing.
-    suppression : Suppression
-        Non-maximum suppression among the candidates; its indices count within them.
-    handful : torch.Tensor
-        Indices of six anchors, the two best of each object, to follow by hand.
-    """
-
-    image: np.ndarray
-    objects: torch.Tensor
-    grid: tuple[int, int]
-    anchors: torch.Tensor
-    inside: torch.Tensor
-    labels: torch.Tensor
-    scores: torch.Tensor
-    offsets: torch.Tensor
-    proposals: Proposals
-    candidates: torch.Tensor
-    suppression: Suppression
-    handful: torch.Tensor
+    image: np.ndarray  # 600×600×3 uint8
+    objects: Tensor  # 3×4, the marked objects
+    grid: tuple[int, int]  # rows and columns of the feature map
+    anchors: Tensor  # n×4; the 9 of a position follow each other
+    inside: Tensor  # n, bool: the anchor lies wholly inside the image
+    labels: Tensor  # n: 1 object, 0 background, −1 no matter, among all anchors
+    scores: Tensor  # n, from the simulated RPN
+    offsets: Tensor  # n×4, likewise
+    proposals: Proposals  # what becomes of them
+    candidates: Tensor  # indices of the anchors with the 100 highest scores, for drawing
+    suppression: Suppression  # among the candidates; its indices count within them
+    handful: Tensor  # indices of six anchors, the two best of each object, to follow by hand
 
 
 def photograph() -> np.ndarray:
@@ -268,31 +199,20 @@ def photograph() -> np.ndarray:
     return enlarged[0].permute(1, 2, 0).round().byte().numpy()
 
 
-def object_boxes() -> torch.Tensor:
+def object_boxes() -> Tensor:
     """Return the boxes of `OBJECTS` on the enlarged photograph, 3×4 float64, in pixels."""
     scale = SHORTER_SIDE / _PHOTOGRAPH_SIDE
     return torch.tensor(list(OBJECTS.values()), dtype=torch.float64) * scale
 
 
-def simulate_rpn(anchors: torch.Tensor, objects: torch.Tensor, seed: int = 0) -> SimulatedOutput:
+def simulate_rpn(anchors: Tensor, objects: Tensor, seed: int = 0) -> SimulatedOutput:
     """Return what a fairly good RPN might say of each anchor. An illustration, not a network.
 
     The objectness is σ(12·(IoU − 0.5) + noise), with the anchor's largest IoU with an object and
     standard normal noise. The offsets lead min(1, 2·IoU) of the way to that object's box, plus
     normal noise of standard deviation 0.03: an anchor that hardly sees an object cannot tell where
-    its borders are.
-
-    Parameters
-    ----------
-    anchors, objects : torch.Tensor
-        n×4 and m×4, float64, m at least 1.
-    seed : int
-        Of the noise.
-
-    Raises
-    ------
-    ValueError
-        There are no objects, or boxes are malformed.
+    its borders are. ``anchors`` (n×4) and ``objects`` (m×4, m at least 1) are
+    float64.
     """
     if len(objects) == 0:
         raise ValueError("objects is empty: the simulation needs at least one object")
@@ -304,9 +224,7 @@ def simulate_rpn(anchors: torch.Tensor, objects: torch.Tensor, seed: int = 0) ->
     return SimulatedOutput(logits.sigmoid(), way * encode(objects[nearest], anchors) + jitter)
 
 
-def best_candidates(
-    boxes: torch.Tensor, scores: torch.Tensor, objects: torch.Tensor, count: int = 2
-) -> torch.Tensor:
+def best_candidates(boxes: Tensor, scores: Tensor, objects: Tensor, count: int = 2) -> Tensor:
     """Return the indices of the best boxes near each object: a handful to follow by hand.
 
     A box belongs to the object that it overlaps most. Of each object's boxes the ``count`` with the
