@@ -23,6 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
+PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 LOCK = ROOT / "requirements.lock"
 STAMP = ENVIRONMENT / "installed.sha256"
 OLDEST_PYTHON = (3, 10)
@@ -34,30 +35,18 @@ ON_ALL_CORES = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 
 def main() -> int:
     """Set up what is missing, then run the notebooks or the tests; return the exit status."""
-    asked, passed_on = _parse(sys.argv[1:])
+    command, words = parse(sys.argv[1:])
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
         print(f"run.py: Python {found} is too old; 3.10 or newer is needed", file=sys.stderr)
         return 2
     try:
-        python = make_environment()
-        environment = _variables()
-        if asked.command == "test":
-            fetched = subprocess.run([python, "-m", "hw3utils", "data"], env=environment, cwd=ROOT)
-            if fetched.returncode:
-                return fetched.returncode
-            command = [python, "-m", "pytest", *ON_ALL_CORES, *passed_on]
-            return subprocess.run(command, env=environment, cwd=ROOT).returncode
-        if asked.command == "check":
-            return check(python, environment)
-        command = [python, "-m", "hw3utils", "run", *asked.only]
-        if asked.profile:
-            command += ["--profile", asked.profile]
-        if asked.output:
-            command += ["--output", str(Path(asked.output).expanduser().resolve())]
-        if asked.cluster:
-            command += ["--cluster", asked.cluster]
-        return subprocess.run([*command, *passed_on], env=environment, cwd=ROOT).returncode
+        make_environment()
+        if command == "check":
+            return check()
+        if command == "test":
+            return _module("hw3utils", "data") or _module("pytest", *ON_ALL_CORES, *words)
+        return _module("hw3utils", "run", *words)
     except subprocess.CalledProcessError as error:
         print(f"run.py: {' '.join(map(str, error.cmd))} failed (see above)", file=sys.stderr)
         print("run.py: mend the cause and give the same command again", file=sys.stderr)
@@ -70,39 +59,65 @@ def main() -> int:
         return 130
 
 
-def check(python: str, environment: dict[str, str]) -> int:
+def parse(arguments: list[str]) -> tuple[str, list[str]]:
+    """Return what to do, and the words for what does it: ``hw3utils run``, or pytest."""
+    parser = argparse.ArgumentParser(
+        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=["run", "test", "check"], default="run")
+    parser.add_argument("--profile", help="smoke, laptop (default) or full")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
+    )
+    parser.add_argument("--output", type=_absolute, metavar="DIR", help="default: output/<profile>")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786")
+    parser.add_argument(
+        "-p", action="append", default=[], metavar="NAME=VALUE",
+        help="change a number of the notebook's parameters cell; may be repeated",
+    )  # fmt: skip
+    asked, rest = parser.parse_known_args(arguments)
+    words = list(asked.only)
+    for name in ("profile", "output", "cluster"):
+        if value := getattr(asked, name):
+            words += [f"--{name}", value]
+    if asked.command != "run" and words:
+        parser.error(f"{asked.command} takes no --profile, --only, --output or --cluster")
+    for value in asked.p:  # pytest has such an option, too
+        words += ["-p", value]
+    if asked.command == "test":
+        return "test", rest + words
+    if unknown := rest or (asked.command == "check" and words):
+        parser.error(f"{asked.command} takes no {unknown[0]}")
+    return asked.command, words
+
+
+def check() -> int:
     """Run the checks that train nothing; all of them, so that one pass shows every fault."""
-    quick = [f"tests/{name}.py" for name in QUICK_TESTS]
-    commands = [
-        [python, "-m", "ruff", "check", "."],
-        [python, "-m", "ruff", "format", "--check", "."],
-        [python, "-m", "pytest", "--quiet", *quick],
-    ]
     return max(
-        subprocess.run(command, env=environment, cwd=ROOT).returncode for command in commands
+        _module("ruff", "check", "."),
+        _module("ruff", "format", "--check", "."),
+        _module("pytest", "--quiet", *(f"tests/{name}.py" for name in QUICK_TESTS)),
     )
 
 
-def make_environment() -> str:
-    """Make ``.venv`` with the locked packages unless it is there, and return its Python."""
-    python = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+def make_environment() -> None:
+    """Make ``.venv`` with the locked packages unless it is there."""
     wanted = _fingerprint()
-    if python.exists() and STAMP.is_file() and STAMP.read_text(encoding="utf-8") == wanted:
-        return str(python)
-    if not python.exists():
+    if PYTHON.exists() and STAMP.is_file() and STAMP.read_text(encoding="utf-8") == wanted:
+        return
+    if not PYTHON.exists():
         free = shutil.disk_usage(ROOT).free
         if free < NEEDED_BYTES:
             raise OSError(f"{free / 2**30:.1f} GiB free on this disk, .venv needs up to 8")
         print("Making .venv …", flush=True)
         venv.EnvBuilder(with_pip=True, clear=ENVIRONMENT.exists()).create(ENVIRONMENT)
     print("Installing the locked packages into .venv (a few minutes, once) …", flush=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     subprocess.run([*pip, "--requirement", str(LOCK)], check=True)
     subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
     part = STAMP.with_suffix(".part")
     part.write_text(wanted, encoding="utf-8")
     part.replace(STAMP)
-    return str(python)
 
 
 def _fingerprint() -> str:
@@ -113,34 +128,15 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _variables() -> dict[str, str]:
-    """Return the environment variables for the commands: this checkout, nobody else's packages."""
+def _module(*words: str) -> int:
+    """Run a module with ``.venv``'s Python: on this checkout, with nobody else's packages."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
-    return variables | {"HW3_HOME": str(ROOT), "PYTHONNOUSERSITE": "1"}
+    variables |= {"HW3_HOME": str(ROOT), "PYTHONNOUSERSITE": "1"}
+    return subprocess.run([PYTHON, "-m", *words], env=variables, cwd=ROOT).returncode
 
 
-def _parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("command", nargs="?", choices=["run", "test", "check"], default="run")
-    parser.add_argument("--profile", help="smoke, laptop (default) or full")
-    parser.add_argument(
-        "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
-    )
-    parser.add_argument("--output", metavar="DIR", help="default: output/<profile>")
-    parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786")
-    asked, rest = parser.parse_known_args(arguments)
-    if asked.command != "run" and (asked.profile or asked.only or asked.output or asked.cluster):
-        parser.error(f"{asked.command} takes no --profile, --only, --output or --cluster")
-    if asked.command == "check" and rest:
-        parser.error(f"check takes no {rest[0]}")
-    if asked.command == "run":
-        parameters = parser.add_argument_group("passed on to hw3utils")
-        parameters.add_argument("-p", action="append", default=[], metavar="NAME=VALUE")
-        asked = parser.parse_args(arguments)
-        rest = [word for value in asked.p for word in ("-p", value)]
-    return asked, rest
+def _absolute(folder: str) -> str:
+    return str(Path(folder).expanduser().resolve())
 
 
 if __name__ == "__main__":

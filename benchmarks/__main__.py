@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import growth, report, step
 from benchmarks.measurements import MEASUREMENTS
 from hw3utils import files
-from hw3utils.report import notebooks
+from hw3utils.report import publication
 
 FOLDER = Path(__file__).parent
 
@@ -48,7 +48,7 @@ def main() -> int:
     if asked.save:
         files.save_json(found, FOLDER / "results.json")
         growth.draw(found["growth"], FOLDER)
-        notebooks.refresh_texts()
+        publication.refresh_texts()
     return 0
 
 

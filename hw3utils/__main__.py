@@ -12,7 +12,7 @@ try:
     from hw3utils import paths, settings
     from hw3utils.data import artefacts, downloads
     from hw3utils.problem3 import experiments, resnet
-    from hw3utils.report import notebooks, page
+    from hw3utils.report import notebooks, page, publication
     from hw3utils.settings import Problem3
     from hw3utils.training import workers
 except ModuleNotFoundError as missing:
@@ -21,9 +21,8 @@ except ModuleNotFoundError as missing:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks; return 0, 1 for a failure, 2 for a wrong command."""
-    parser = _parser()
-    asked = parser.parse_args(arguments)
     try:
+        asked = read(arguments)
         return asked.command(asked)
     except ValueError as error:
         print(f"hw3utils: {error}", file=sys.stderr)
@@ -44,6 +43,25 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def read(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return what a command line asks. Raises a ValueError where a name in it is unknown."""
+    asked = _parser().parse_args(arguments)
+    if "problems" in asked:
+        asked.problems = notebooks.find_problems(asked.problems)
+    folder = "laptop"
+    if asked.command is _run:
+        asked.profile = settings.profile_name(asked.profile)
+        asked.parameters = dict(_parameter(text) for text in asked.parameters)
+        if "profile" in asked.parameters:
+            raise ValueError("choose the profile with --profile, not with -p")
+        for problem in asked.problems:
+            notebooks.check_parameters(problem, asked.parameters)
+        folder = asked.profile + ("-changed" if asked.parameters else "")
+    if "output" in asked:
+        asked.output = (asked.output or paths.output_dir(folder)).expanduser().resolve()
+    return asked
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m hw3utils", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="run | data | report | publish")
@@ -53,13 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", help=f"{' | '.join(settings.PROFILES)} (default: laptop)")
     run.add_argument("--output", type=Path, help="default: output/<profile> in the project")
     run.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
         help="change a number of the notebook's parameters cell; may be repeated",
-    )
+    )  # fmt: skip
     run.add_argument(
         "--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786 (HW3_CLUSTER)"
     )
@@ -74,8 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     written.add_argument("--output", type=Path, help="the run's folder; default: output/laptop")
     written.set_defaults(command=_report)
 
+    published = " or ".join(publication.PROFILES)
     publish = commands.add_parser(
-        "publish", help="make a finished laptop run the committed one (for maintainers)"
+        "publish", help=f"make a finished {published} run the committed one (for maintainers)"
     )
     publish.add_argument("problems", nargs="*", metavar="problem", help="default: all")
     publish.add_argument("--output", type=Path, help="the run's folder; default: output/laptop")
@@ -84,29 +99,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(asked: argparse.Namespace) -> int:
-    problems = notebooks.find_problems(asked.problems)
-    profile = settings.profile_name(asked.profile)
-    parameters = dict(_parameter(text) for text in asked.parameters)
-    if "profile" in parameters:
-        raise ValueError("choose the profile with --profile, not with -p")
-    for problem in problems:
-        notebooks.check_parameters(problem, parameters)
     if asked.cluster:
         os.environ["HW3_CLUSTER"] = asked.cluster  # the notebooks' kernels see it, too
     if found := workers.check_cluster():
         print(f"cluster: {workers.address()}, {found} workers")
-    changed = "-changed" if parameters else ""
-    output = asked.output or paths.output_dir(profile + changed)
-    output = output.expanduser().resolve()
     _fetch_fashion_mnist()
     made = []
-    for problem in problems:
-        executed = notebooks.run_notebook(problem, output, {"profile": profile, **parameters})
+    for problem in asked.problems:
+        executed = notebooks.run_notebook(
+            problem, asked.output, {"profile": asked.profile, **asked.parameters}
+        )
         made += [executed, notebooks.write_html(executed)]
-    made += _write_report(output)
-    print(f"\nDone ({profile} profile). In {output}:")
-    for path in [*made, output / "figures", output / "answers" / "results"]:
-        print(f"  {os.path.relpath(path, output)}")
+    made += _write_report(asked.output)
+    print(f"\nDone ({asked.profile} profile). In {asked.output}:")
+    for path in [*made, asked.output / "figures", asked.output / "answers" / "results"]:
+        print(f"  {os.path.relpath(path, asked.output)}")
     return 0
 
 
@@ -126,8 +133,7 @@ def _fetch_fashion_mnist() -> None:
 
 
 def _report(asked: argparse.Namespace) -> int:
-    output = (asked.output or paths.output_dir("laptop")).expanduser().resolve()
-    for path in _write_report(output):
+    for path in _write_report(asked.output):
         print(path)
     return 0
 
@@ -141,9 +147,12 @@ def _write_report(output: Path) -> list[Path]:
 
 
 def _publish(asked: argparse.Namespace) -> int:
-    output = (asked.output or paths.output_dir("laptop")).expanduser().resolve()
-    for path in notebooks.publish(notebooks.find_problems(asked.problems), output):
-        print(f"written: {path.relative_to(paths.project_root())}")
+    changed = publication.publish(asked.problems, asked.output)
+    for path in changed:
+        done = "written" if path.exists() else "deleted"
+        print(f"{done}: {path.relative_to(paths.project_root())}")
+    if not changed:
+        print("nothing to do: this run is the committed one")
     return 0
 
 

@@ -1,10 +1,11 @@
 """Files that are either whole or absent: atomic writing, and reading that checks what it reads.
 
-For bytes on a disk. What the bytes mean (tensors, tables) is the caller's business.
+For bytes, tensors, tables and results on a disk, and for the machine that results come from.
 """
 
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
@@ -27,12 +28,8 @@ def write_atomically(path: Path, content: bytes) -> Path:
     """Write ``content`` to ``path``: a kill at any moment leaves the old file or the new one.
 
     The bytes go to a temporary name in the same folder, reach the disk, and are then renamed.
-    Missing parent folders are made.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written to, or the disk is full. No temporary file stays behind.
+    Missing parent folders are made. Raises an OSError where the folder cannot be written to or the
+    disk is full; no temporary file stays behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,18 +55,37 @@ def write_checked(path: Path, content: bytes) -> Path:
 def read_checked(path: Path) -> bytes:
     """Return what `write_checked` wrote.
 
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    CorruptFileError
-        The file was truncated or altered since it was written.
+    Raises a FileNotFoundError, or a CorruptFileError where the file was truncated or altered since.
     """
     stored = Path(path).read_bytes()
     digest, content = stored[:_DIGEST_BYTES], stored[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         raise CorruptFileError(f"{path} is truncated or altered; delete it and run again")
     return content
+
+
+def write_tensors(path: Path, content: dict[str, Any]) -> Path:
+    """Write a dict of tensors and plain values, for `read_tensors`, atomically and checked."""
+    import torch
+
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    return write_checked(path, packed.getvalue())
+
+
+def read_tensors(path: Path) -> dict[str, Any] | None:
+    """Return what `write_tensors` wrote; None where there is no such file, or a damaged one."""
+    try:
+        return unpack_tensors(read_checked(path))
+    except (FileNotFoundError, CorruptFileError):
+        return None
+
+
+def unpack_tensors(content: bytes) -> dict[str, Any]:
+    """Return what torch saved as ``content``: tensors and plain values, never code."""
+    import torch
+
+    return torch.load(io.BytesIO(content), weights_only=True)
 
 
 def file_sha256(path: Path) -> str:
@@ -102,10 +118,7 @@ def environment() -> dict[str, Any]:
 def save_json(results: dict[str, Any], path: Path) -> Path:
     """Write results as JSON, atomically; numpy and torch scalars become numbers, NaN becomes null.
 
-    Raises
-    ------
-    TypeError
-        A value has no place in JSON.
+    Raises a TypeError where a value has no place in JSON.
     """
     text = json.dumps(_plain(results), indent=2, allow_nan=False, ensure_ascii=False)
     return write_atomically(path, f"{text}\n".encode())

@@ -15,10 +15,7 @@ _NUMBER = re.compile(r"\**[−-]?[\d,.]*( %)?\**")
 def committed_results(problem: str) -> dict[str, Any]:
     """Return the committed results of a problem, from ``answers/results/<problem>.json``.
 
-    Raises
-    ------
-    FileNotFoundError
-        There are none yet.
+    Raises a FileNotFoundError where there are none yet.
     """
     path = paths.project_root() / "answers" / "results" / f"{problem}.json"
     return json.loads(path.read_text(encoding="utf-8"))
@@ -47,22 +44,41 @@ def _cell(text: str) -> str:
 
 
 def percentages(means: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Return columns of fractions as text in percent, under new names, with their spread.
+    """Return columns of fractions as text in percent, with their spread, under new headings.
 
-    Parameters
-    ----------
-    means : DataFrame
-        With a column ``<name>_sd`` for each ``<name>``, as `problem4_tables.mean_and_spread` gives.
-    columns : mapping of str to str
-        The name of each column that is wanted, and its heading.
+    ``columns`` maps the name of each column that is wanted to its heading; beside each ``<name>``
+    stands its standard deviation ``<name>_sd``, as `problem4.tables.mean_and_spread` gives it.
     """
     texts = {}
     for name, heading in columns.items():
-        texts[heading] = [
-            f"{100 * mean:.1f}" if pd.isna(sd) else f"{100 * mean:.1f} ± {100 * sd:.1f}"
-            for mean, sd in zip(means[name], means[f"{name}_sd"], strict=True)
-        ]
+        pairs = zip(means[name], means[f"{name}_sd"], strict=True)
+        texts[heading] = [_with_spread(100 * mean, 100 * sd, ".1f") for mean, sd in pairs]
     return pd.DataFrame(texts)
+
+
+def differences(
+    table: pd.DataFrame, column: str, by: str, one: object, other: object
+) -> tuple[float, float]:
+    """Return mean and standard deviation of a column's differences, in percentage points.
+
+    ``column`` where ``by`` is ``one`` minus where it is ``other``, paired by ``seed``. A pair with
+    a NaN does not count; the deviation is NaN with fewer than two pairs, the mean with none.
+    """
+    pivot = table.pivot(index="seed", columns=by, values=column).astype(float)
+    found = 100 * (pivot[one] - pivot[other])
+    return float(found.mean()), float(found.std())
+
+
+def points(mean: float, sd: float) -> str:
+    """Return a difference in points with its sign, and its spread where there are seeds."""
+    return _with_spread(mean, sd, "+.1f").replace("-", "−")
+
+
+def _with_spread(mean: float, sd: float, form: str) -> str:
+    """Return a mean, and its standard deviation unless that is NaN, as it is with one seed."""
+    if pd.isna(mean):
+        return "unknown"
+    return f"{mean:{form}}" if pd.isna(sd) else f"{mean:{form}} ± {sd:.1f}"
 
 
 def machine(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What several test files need: small made-up image sets, and a cache of their own."""
+"""What several test files need: the folders to import from, and small made-up image sets."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hw3utils.data.images import ImageSet, Scale
+from hw3utils.data.images import Scale
 
 torch.set_num_threads(1)
 
@@ -17,15 +17,7 @@ _FOLDERS = [str(_HERE), *(str(folder) for folder in sorted(_HERE.iterdir()) if f
 os.environ["PYTHONPATH"] = os.pathsep.join([*_FOLDERS, os.environ.get("PYTHONPATH", "")])
 sys.path += _FOLDERS
 
-
-def make_images(n: int, num_classes: int = 10, seed: int = 0, shape=(1, 28, 28)) -> ImageSet:
-    """Noise with one bright stripe whose place tells the class: quickly learned, never trivial."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, num_classes, (n,), generator=generator)
-    images = torch.randint(0, 120, (n, *shape), generator=generator, dtype=torch.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[:, 2 * int(label) + 2 : 2 * int(label) + 5, :] += 100
-    return ImageSet(images, labels, tuple(f"class {index}" for index in range(num_classes)))
+from made_up import make_images  # noqa: E402
 
 
 @pytest.fixture(scope="session")

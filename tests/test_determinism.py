@@ -13,9 +13,9 @@ from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant, LinearDecay
 
 RUN = Run("lenet5", LinearDecay(0.05), epochs=2, batch_size=32, seed=3)
-PROGRAM = f"""
+PROGRAM = """
 import sys, torch
-from conftest import make_images
+from made_up import make_images
 from hw3utils.data.images import Scale
 from hw3utils.training import loop, networks
 from test_determinism import RUN

@@ -1,7 +1,7 @@
 """What breaks in real life, made to happen: full disks, dead workers, interrupts, bad downloads.
 
 Each test says what is kept and what the user is told. Kills by ``SIGKILL`` are in `test_sweeps` and
-`test_checkpoints`, damaged files in `test_storage`, lost clusters in `test_cluster`.
+`test_checkpoints`, damaged files in `test_files`, lost clusters in `test_workers`.
 """
 
 import ast
@@ -19,22 +19,22 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_client.manager import start_new_kernel
+from test_sweeps import six_runs
 from torchvision.datasets import FashionMNIST
 
 from hw3utils import paths
 from hw3utils.data import artefacts, downloads
 from hw3utils.training import sweeps
-from test_sweeps import six_runs
 
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX limits and signals")
 HERE = Path(__file__).parent
-SET_UP = f"""
+SET_UP = """
 import sys
-sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
-from conftest import make_images
-from hw3utils import models, plots, sweeps, training
-from hw3utils.data import Scale
+from made_up import make_images
+from hw3utils import style
+from hw3utils.data.images import Scale
+from hw3utils.training import loop, networks, sweeps
 from test_sweeps import six_runs
 TRAIN, VALIDATION, SCALE = make_images(384, seed=1), make_images(100, seed=2), Scale((0.5,), (0.5,))
 """
@@ -67,9 +67,9 @@ def full_disk(most_bytes):
     [
         ("cache entry", "sweeps.fit_all(six_runs(), TRAIN, VALIDATION, SCALE, n_jobs=1, "
                         "cache_dir=FOLDER)"),
-        ("checkpoint", "training.fit(models.build('lenet5', 10, 0), six_runs()[0], TRAIN, "
+        ("checkpoint", "loop.fit(networks.build('lenet5', 10, 0), six_runs()[0], TRAIN, "
                        "VALIDATION, SCALE, checkpoint=FOLDER / 'run.checkpoint')"),
-        ("figure", "import matplotlib.pyplot as plt; plots.save_figure(plt.subplots()[0], 'f', "
+        ("figure", "import matplotlib.pyplot as plt; style.save_figure(plt.subplots()[0], 'f', "
                    "FOLDER)"),
     ],
 )  # fmt: skip
@@ -215,14 +215,14 @@ def test_a_read_only_project_runs_elsewhere_and_says_so_where_it_cannot(tmp_path
     program = f"""
         import os
         os.environ["HW3_HOME"] = {str(project)!r}
-        from hw3utils import paths, results
+        from hw3utils import files, paths
         if os.geteuid() == 0:
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
         for given in ({str(elsewhere)!r}, ""):
             os.environ["HW3_OUTPUT"] = given
-            results.save_json({{"a": 1}}, paths.output_dir("smoke") / "answers" / "a.json")
+            files.save_json({{"a": 1}}, paths.output_dir("smoke") / "answers" / "a.json")
     """
     for folder in (project, project / "notebooks"):
         folder.chmod(0o555)

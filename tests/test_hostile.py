@@ -6,15 +6,17 @@ import os
 import pickle
 import tarfile
 
+import nbformat
 import pytest
 import torch
+from torchvision.models import ResNet50_Weights
 
 from hw3utils import __main__, files
 from hw3utils.data import downloads
 from hw3utils.data.downloads import unpack_tar
 from hw3utils.data.image_folders import load_decathlon
 from hw3utils.problem3 import resnet
-from hw3utils.training import loop, sweeps
+from hw3utils.training import loop
 
 
 class Trap:
@@ -83,7 +85,7 @@ def test_an_absurd_size_is_refused_before_anything_is_unpacked(tmp_path):
 def test_a_gzip_bomb_is_stopped(tmp_path):
     (tmp_path / "zeros.gz").write_bytes(gzip.compress(bytes(50_000_000)))
     with pytest.raises(ValueError, match="unpacks to more than"):
-        downloads._unpack_gzip(tmp_path, tmp_path, most_bytes=2_000_000)
+        downloads.unpack_gzip(tmp_path, tmp_path, most_bytes=2_000_000)
     assert (tmp_path / "zeros").stat().st_size < 4_000_000
 
 
@@ -117,11 +119,9 @@ def test_pickled_code_in_a_cache_entry_checkpoint_or_weights_is_not_run(tmp_path
     else:
         torch.save({"description": Trap(trap)}, content)
     place = files.write_checked(tmp_path / "kept.pt", content.getvalue())  # with a right digest
-    readers = [lambda: sweeps._load(place), lambda: loop.load_checkpoint(place, "x")]
+    readers = [lambda: files.read_tensors(place), lambda: loop.load_checkpoint(place, "x")]
 
-    file_name = __import__("torchvision").models.ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[
-        2
-    ]
+    file_name = ResNet50_Weights.IMAGENET1K_V2.url.rpartition("/")[2]
     weights = tmp_path / "weights" / file_name
     weights.parent.mkdir()
     weights.write_bytes(content.getvalue())
@@ -142,7 +142,6 @@ WORDS = (
 
 def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monkeypatch):
     """A real notebook, run with all of them: each is shown as it was typed."""
-    nbformat = __import__("nbformat")
     project = tmp_path / "project"
     names = [f"word{index}" for index in range(len(WORDS))]
     lines = [f"{name} = None  # any" for name in ("profile", *names)]

@@ -3,21 +3,18 @@
 For reading what lies on a disk. Which set is wanted, and its parts, are decided by `datasets`.
 """
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from hw3utils import files
 from hw3utils.checks import check_whole_number
-from hw3utils.data.downloads import SourcesExhaustedError, unpack_tar
-from hw3utils.data.images import ImageSet
+from hw3utils.data.downloads import SourcesExhaustedError, filling, unpack_tar
+from hw3utils.data.images import ImageSet, OfficialParts
+from hw3utils.files import file_sha256
 
 DECATHLON = (
     "aircraft", "cifar100", "daimlerpedcls", "dtd", "gtsrb", "omniglot", "svhn", "ucf101",
@@ -25,30 +22,14 @@ DECATHLON = (
 )  # fmt: skip
 DECATHLON_ARCHIVE = "decathlon-1.0-data.tar.gz"
 DECATHLON_SHA256 = "8eca928bda025d855c91a78db45b3b18bc322efd7b1462a041e62c27b3c83c25"
-SHORTER_SIDE = 72
+SHORTER_SIDE = 72  # pixels of the Decathlon's images: more would be invented
 _IMAGE_TYPES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp"}
 
 
-class OfficialParts(NamedTuple):
-    """The parts of a dataset as its authors made them; some have no ``validation`` part."""
-
-    train: ImageSet
-    validation: ImageSet | None
-    test: ImageSet
-
-
 def square(image: Image.Image, size: int) -> Tensor:
-    """Return an image as a square: shorter side scaled to ``size``, the centre cut out.
+    """Return an image as uint8 (3, size, size): shorter side scaled, the centre cut out.
 
-    Returns
-    -------
-    Tensor
-        Shape (3, size, size), uint8.
-
-    Raises
-    ------
-    ValueError
-        The size is not a whole number of at least 1.
+    Raises a ValueError where the size is not a whole number of at least 1.
     """
     check_whole_number("size", size)
     image = image.convert("RGB")
@@ -62,13 +43,7 @@ def square(image: Image.Image, size: int) -> Tensor:
 
 
 def decode(files: Sequence[Path], size: int) -> Tensor:
-    """Decode image files to one tensor: shape (N, 3, size, size), uint8.
-
-    Raises
-    ------
-    OSError
-        A file is no image; the message names it.
-    """
+    """Decode image files to uint8 (N, 3, size, size); an OSError names a file that is no image."""
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
     for index, file in enumerate(files):
         try:
@@ -86,29 +61,32 @@ def load_decathlon(name: str, size: int, data_dir: Path) -> OfficialParts:
     only given to those who ask for it. ``train`` and ``val`` hold a folder for each class; the test
     labels are withheld, so ``val`` is returned as the test part.
 
-    Raises
-    ------
-    SourcesExhaustedError
-        Neither the folder nor an archive is there, or the archive is another one.
+    Raises a `SourcesExhaustedError` where neither the folder nor an archive is there or it is
+    another one, a `tarfile.TarError` where it is damaged or unsafe, and a ValueError where a part
+    holds no images.
     """
     folder = data_dir / "decathlon"
     if not (folder / name / "train").is_dir():
         _unpack_decathlon(name, folder)
-    size = min(size, SHORTER_SIDE)
     class_names = tuple(sorted(p.name for p in (folder / name / "train").iterdir() if p.is_dir()))
-    parts = {}
-    for part in ("train", "val"):
-        files, labels = [], []
-        for label, class_name in enumerate(class_names):
-            inside = folder / name / part / class_name
-            found = sorted(inside.iterdir()) if inside.is_dir() else []
-            found = [file for file in found if file.suffix.lower() in _IMAGE_TYPES]
-            files += found
-            labels += [label] * len(found)
-        if not files:
-            raise ValueError(f"{folder / name / part} holds no images")
-        parts[part] = ImageSet(decode(files, size), torch.tensor(labels), class_names)
-    return OfficialParts(parts["train"], None, parts["val"])
+    train, test = (
+        _read_classes(folder / name / part, class_names, min(size, SHORTER_SIDE))
+        for part in ("train", "val")
+    )
+    return OfficialParts(train, None, test)
+
+
+def _read_classes(folder: Path, class_names: tuple[str, ...], size: int) -> ImageSet:
+    """Read the images of a folder that holds a folder for each class."""
+    files, labels = [], []
+    for label, class_name in enumerate(class_names):
+        for file in sorted((folder / class_name).glob("*")):
+            if file.suffix.lower() in _IMAGE_TYPES:
+                files.append(file)
+                labels.append(label)
+    if not files:
+        raise ValueError(f"{folder} holds no images")
+    return ImageSet(decode(files, size), torch.tensor(labels), class_names)
 
 
 def _unpack_decathlon(name: str, folder: Path) -> None:
@@ -120,14 +98,16 @@ def _unpack_decathlon(name: str, folder: Path) -> None:
             f"authors; put {DECATHLON_ARCHIVE} (SHA-256 {DECATHLON_SHA256}), or its inner "
             f"{name}.tar, there by hand and run again."
         )
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".unpacking-") as scratch:
+    with filling(folder, [name]) as scratch:
         if not inner.is_file():
-            if (found := files.file_sha256(outer)) != DECATHLON_SHA256:
+            if (found := file_sha256(outer)) != DECATHLON_SHA256:
                 raise SourcesExhaustedError(
                     f"{outer} has SHA-256 {found}, expected {DECATHLON_SHA256}: truncated?"
                 )
-            unpack_tar(outer, Path(scratch))
-            inner = next(Path(scratch).rglob(f"{name}.tar"))
-        unpack_tar(inner, Path(scratch))
-        unpacked = next(path.parent for path in Path(scratch).rglob("train") if path.is_dir())
-        os.replace(unpacked, folder / name)  # noqa: PTH105 - fails where rename would nest
+            unpack_tar(outer, scratch / "outer")
+            inner = next((scratch / "outer").rglob(f"{name}.tar"))
+        unpack_tar(inner, scratch / "inner")
+        unpacked = [path.parent for path in (scratch / "inner").rglob("train") if path.is_dir()]
+        if not unpacked:
+            raise SourcesExhaustedError(f"{inner} holds no folder named train: not {name}'s?")
+        unpacked[0].replace(scratch / name)

@@ -1,6 +1,6 @@
 """Image sets as tensors: decoded once, kept in memory, indexed by minibatch.
 
-For loading, splitting and scaling images. Fetching is done by `sources`, training by `training`.
+For holding, scaling, changing and splitting them. Which images there are is decided by `datasets`.
 """
 
 import hashlib
@@ -13,31 +13,21 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+SMALLEST_IMAGE = 32  # ResNet-50 divides each side by 32
+_IMAGES_AT_ONCE = 4_096
+
 
 @dataclass(frozen=True)
 class ImageSet:
     """Images with their labels.
 
-    Attributes
-    ----------
-    images : Tensor
-        Shape (N, C, H, W), uint8, 0..255.
-    labels : Tensor
-        Shape (N,), int64, in 0..number of classes − 1.
-    class_names : tuple of str
-        One name for each class.
-
-    Raises
-    ------
-    TypeError
-        Images are not uint8, labels not int64, or class names not a tuple of str.
-    ValueError
-        A shape is wrong, the set or its images are empty, or a label is out of range.
+    Raises a TypeError for a wrong type, and a ValueError where a shape is wrong, the set or its
+    images are empty, or a label is out of range.
     """
 
-    images: Tensor
-    labels: Tensor
-    class_names: tuple[str, ...]
+    images: Tensor  # (N, C, H, W), uint8, 0..255
+    labels: Tensor  # (N,), int64, in 0..number of classes − 1
+    class_names: tuple[str, ...]  # one for each class, whether or not it has an image here
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8:
@@ -67,7 +57,7 @@ class ImageSet:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, whether or not each has an image here."""
+        """Number of classes, with and without images."""
         return len(self.class_names)
 
     @cached_property
@@ -87,7 +77,7 @@ class ImageSet:
         return ImageSet(self.images.to(device), self.labels.to(device), self.class_names)
 
     def class_counts(self) -> Tensor:
-        """Return the number of images of each class: shape (num_classes,), int64."""
+        """Return the number of images of each class: (num_classes,), int64."""
         return torch.bincount(self.labels, minlength=self.num_classes)
 
 
@@ -99,18 +89,20 @@ class Splits(NamedTuple):
     test: ImageSet
 
 
+class OfficialParts(NamedTuple):
+    """The parts of a dataset as its authors made them; some have no ``validation`` part."""
+
+    train: ImageSet
+    validation: ImageSet | None
+    test: ImageSet
+
+
 @dataclass(frozen=True)
 class Scale:
-    """Turn uint8 images into floats: ``(image / 255 − mean) / std`` for each channel.
+    """Turn uint8 images into floats: ``(image / 255 − mean) / std`` for each channel."""
 
-    Attributes
-    ----------
-    mean, std : tuple of float
-        One value for each channel, on the scale 0..1; each std is greater than 0.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[float, ...]  # one value for each channel, on the scale 0..1
+    std: tuple[float, ...]  # likewise; each greater than 0
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -129,50 +121,14 @@ class Scale:
         return images.to(torch.float32, memory_format=torch.channels_last).sub_(mean).div_(std)
 
 
-def split(images: ImageSet, n_second: int, generator: torch.Generator) -> tuple[ImageSet, ImageSet]:
-    """Split a set at random in two parts that share no image; the second has ``n_second`` images.
-
-    Raises
-    ------
-    ValueError
-        ``n_second`` would leave one of the parts empty.
-    """
-    if not 0 < n_second < len(images):
-        raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")
-    order = torch.randperm(len(images), generator=generator)
-    return images.subset(order[n_second:]), images.subset(order[:n_second])
-
-
-def take(images: ImageSet, n: int) -> ImageSet:
-    """Return the first ``n`` images; the set itself when ``n`` is its size.
-
-    Raises
-    ------
-    ValueError
-        ``n`` is less than 1 or more than there are.
-    """
-    if not 1 <= n <= len(images):
-        raise ValueError(f"{n} images asked for; there are {len(images)}")
-    return images if n == len(images) else images.subset(torch.arange(n))
-
-
-SMALLEST_IMAGE = 32
-_IMAGES_AT_ONCE = 4_096
-
-
 @dataclass(frozen=True)
 class ResizedScale(Scale):
-    """Scale images as `Scale` does, after bringing them to ``size`` × ``size`` pixels.
+    """Scale images as `Scale` does, and bring them to ``size`` × ``size`` pixels.
 
     Images stay small in memory and are enlarged as they are used (bilinear, smoothed when shrunk).
-
-    Attributes
-    ----------
-    size : int
-        Pixels of a side, at least 32: ResNet-50 divides each side by 32.
     """
 
-    size: int = 64
+    size: int = 64  # pixels of a side, at least `SMALLEST_IMAGE`
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,14 +154,9 @@ class FlipAndCrop:
 
     The shift is the random crop of the image padded with ``padding`` black pixels on each side. It
     happens at the size at which the images are stored, before any enlarging.
-
-    Attributes
-    ----------
-    padding : int
-        At least 0.
     """
 
-    padding: int = 4
+    padding: int = 4  # at least 0
 
     def __post_init__(self) -> None:
         if self.padding < 0:
@@ -240,21 +191,32 @@ def mirrored(images: ImageSet) -> ImageSet:
     return ImageSet(images.images.flip(3), images.labels, images.class_names)
 
 
+def take(images: ImageSet, n: int) -> ImageSet:
+    """Return the first ``n`` images; raises a ValueError where there are fewer, or ``n`` < 1."""
+    if not 1 <= n <= len(images):
+        raise ValueError(f"{n} images asked for; there are {len(images)}")
+    return images if n == len(images) else images.subset(torch.arange(n))
+
+
+def split(images: ImageSet, n_second: int, generator: Generator) -> tuple[ImageSet, ImageSet]:
+    """Split a set at random in two parts that share no image; the second has ``n_second`` images.
+
+    Raises a ValueError where that would leave one of the parts empty.
+    """
+    _check_both_parts(images, n_second)
+    order = torch.randperm(len(images), generator=generator)
+    return images.subset(order[n_second:]), images.subset(order[:n_second])
+
+
 def stratified_split(
     images: ImageSet, n_second: int, generator: Generator
 ) -> tuple[ImageSet, ImageSet]:
-    """Split a set in two without overlap, both with (almost) the proportions of its classes.
+    """Split as `split` does, but so that both parts have (almost) the proportions of the classes.
 
-    Each class gives its share of ``n_second``, rounded down; what is then missing comes from the
-    classes with the largest remainders. Both parts are in random order.
-
-    Raises
-    ------
-    ValueError
-        ``n_second`` would leave one of the parts empty.
+    Each class gives its share of ``n_second``, rounded down, though at least one image where
+    ``n_second`` allows it; what is then missing comes from the classes with the largest remainders.
     """
-    if not 0 < n_second < len(images):
-        raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")
+    _check_both_parts(images, n_second)
     quotas = _quotas(images.class_counts(), n_second)
     order = torch.randperm(len(images), generator=generator)
     labels = images.labels[order]
@@ -262,6 +224,11 @@ def stratified_split(
     for label, quota in enumerate(quotas.tolist()):
         second[torch.nonzero(labels == label).flatten()[:quota]] = True
     return images.subset(order[~second]), images.subset(order[second])
+
+
+def _check_both_parts(images: ImageSet, n_second: int) -> None:
+    if not 0 < n_second < len(images):
+        raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")
 
 
 def _quotas(counts: Tensor, total: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The closing answer of 1.3, and what Problem 1 hands to the report."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,43 +17,23 @@ from hw3utils.training.runs import FitResult
 
 @dataclass(frozen=True)
 class BatchSizeAnswer:
-    """What the runs of 1.3 say.
+    """What the runs of 1.3 say."""
 
-    Attributes
-    ----------
-    distance_mirror, distance_control : float
-        Mean absolute difference of the training losses, in nats, between the run with the growing
-        batch and the run with the shrinking rate, or the control, after the stage that all share.
-    fallen : float
-        How far the loss of the growing batch fell after that stage, in nats.
-    alike : bool
-        Whether ``distance_mirror`` is less than 5 % of ``fallen``.
-    control_collapsed : bool
-        Whether the control ended no better than guessing.
-    updates_growing, updates_mirror : int
-        Weight updates of the two runs.
-    accuracy_difference : float
-        Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
-    standard_error : float
-        Of that difference, from the draw of the test images alone.
-    gap_growing, gap_cyclical : float
-        Accuracy on training images minus that on test images.
-    seeds : int
-        Repetitions of each run.
-    """
-
+    # Mean absolute difference of the training losses, in nats, between the run with the growing
+    # batch and the run with the shrinking rate, or the control, after the stage that all share.
     distance_mirror: float
     distance_control: float
-    fallen: float
-    alike: bool
-    control_collapsed: bool
-    updates_growing: int
+    fallen: float  # how far the loss of the growing batch fell after that stage, in nats
+    alike: bool  # whether distance_mirror is less than 5 % of fallen
+    control_collapsed: bool  # whether the control ended no better than guessing
+    updates_growing: int  # weight updates
     updates_mirror: int
+    # Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
     accuracy_difference: float
-    standard_error: float
-    gap_growing: float
+    standard_error: float  # of that difference, from the draw of the test images alone
+    gap_growing: float  # accuracy on training images minus that on test images
     gap_cyclical: float
-    seeds: int
+    seeds: int  # repetitions of each run
 
     @property
     def similar_accuracy(self) -> bool:
@@ -105,9 +85,10 @@ def answer_batch_size(
     Parameters
     ----------
     arms : mapping of str to sequence of FitResult
-        The runs of `batch_size_runs`, several seeds each.
+        The runs of `experiments.batch_size_runs`, several seeds each.
     scores : DataFrame
-        From `generalisation`, with the growing batch and `EQUAL_EPOCHS`.
+        From `tables.generalisation`, with the growing batch and
+        `experiments.EQUAL_EPOCHS`.
     """
     curves = {
         name: np.mean([result.history["train_loss"] for result in results], axis=0)
@@ -150,7 +131,7 @@ def record(
     noise_scales: Mapping[str, float],
     answer: BatchSizeAnswer,
 ) -> dict[str, object]:
-    """Return everything that Problem 1 found, ready for `results.save_json`.
+    """Return everything that Problem 1 found, ready for `files.save_json`.
 
     ``noise_scale`` is the one after the first stage; ``seconds`` is the training time of the arms
     of 1.2 and 1.3a to 1.3c, each on one core, added up: not the time that a reader waits.

@@ -24,25 +24,14 @@ from hw3utils.training.loop import minibatches
 
 @dataclass(frozen=True)
 class RangeTest:
-    """The curve of an LR range test.
+    """The curve of an LR range test."""
 
-    Attributes
-    ----------
-    learning_rates : list of float
-        One for each update, rising exponentially.
-    losses : list of float
-        The minibatch loss before each update, in nats.
-    smoothed : list of float
-        Its bias-corrected exponential mean; the last value is NaN if the test stopped at a loss
-        that was not finite.
-    diverged_at : float or None
-        The learning rate at which the test stopped, None if it reached the highest rate.
-    """
-
-    learning_rates: list[float]
-    losses: list[float]
+    learning_rates: list[float]  # one for each update, rising exponentially
+    losses: list[float]  # the minibatch loss before each update, in nats
+    # Its bias-corrected exponential mean; the last value is not finite if the test stopped at a
+    # loss that was not.
     smoothed: list[float]
-    diverged_at: float | None
+    diverged_at: float | None  # the rate at which the test stopped; None if it reached the highest
 
 
 def lr_range_test(
@@ -59,13 +48,13 @@ def lr_range_test(
     smoothing: float = 0.95,
     stop_at: float = 1.1,
 ) -> RangeTest:
-    """Train once while the learning rate rises exponentially, record the loss, undo everything.
+    """Train a copy once while the learning rate rises exponentially, and record the loss.
 
     After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise. The loss
     is smoothed as m ← β·m + (1 − β)·loss and corrected for its start by 1 − β^t. The test stops
-    when the smoothed loss exceeds ``stop_at`` times the first one, or is not finite. Weights,
-    buffers, gradients, the optimiser, all random states (``generator``'s too) and each module's
-    mode are put back: training afterwards is, bit for bit, what it would have been without.
+    when the smoothed loss exceeds ``stop_at`` times the first one, or is not finite. Model,
+    optimiser, ``generator`` and the global random states are left as they are: training afterwards
+    is, bit for bit, what it would have been without.
 
     Parameters
     ----------
@@ -100,13 +89,15 @@ def lr_range_test(
     own = set(map(id, model.parameters()))
     if not all(id(weight) in own for group in optimizer.param_groups for weight in group["params"]):
         raise ValueError("the optimiser is over other parameters than the model's")
+    model, optimizer = copy.deepcopy((model, optimizer))  # in one go: it keeps them linked
+    batches = _endless(len(train), batch_size, generator.clone_state())
     rates = np.geomspace(lowest, highest, num_updates).tolist()
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
-    with unchanged(model, optimizer, generator):
+    with _random_states_put_back():
         model.train()
-        for lr, batch in zip(rates, _endless(len(train), batch_size, generator), strict=False):
+        for lr, batch in zip(rates, batches, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
@@ -122,22 +113,13 @@ def lr_range_test(
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """The gradient noise scale and what it was computed from (McCandlish et al. 2018, 1812.06162).
+    """The gradient noise scale and its parts (McCandlish et al. 2018, 1812.06162)."""
 
-    Attributes
-    ----------
-    simple : float
-        B_simple = tr Σ / |G|², in images: far below it doubling the batch halves the number of
-        updates that are needed, far above it doubling brings almost nothing.
-    gradient_squared : float
-        The estimate of |G|², the squared length of the true gradient.
-    covariance_trace : float
-        The estimate of tr Σ, the summed variance of a single image's gradient.
-    """
-
+    # B_simple = tr Σ / |G|², in images: far below it doubling the batch halves the number of
+    # updates that are needed, far above it doubling brings almost nothing.
     simple: float
-    gradient_squared: float
-    covariance_trace: float
+    gradient_squared: float  # the estimate of |G|², the squared length of the true gradient
+    covariance_trace: float  # the estimate of tr Σ, the summed variance of one image's gradient
 
 
 def gradient_noise_scale(
@@ -150,7 +132,7 @@ def gradient_noise_scale(
     small_in_big: int = 16,
     repetitions: int = 20,
 ) -> NoiseScale:
-    """Measure the gradient noise scale of a network as it stands.
+    """Measure the gradient noise scale of a network as it stands, on a copy of it.
 
     Each repetition draws ``small_in_big`` batches of ``small_batch`` images; their mean gradient is
     that of the big batch. With 1812.06162, eqs. A.1 and A.2:
@@ -158,19 +140,17 @@ def gradient_noise_scale(
     tr Σ ≈ (|G_small|² − |G_big|²) / (1/B_small − 1/B_big), each averaged over the repetitions
     before they are divided.
 
-    Raises
-    ------
-    ValueError
-        A big batch does not fit the data, or fewer than 2 small batches make a big one; or the
-        estimate of |G|² is not positive: take more repetitions.
+    Raises a ValueError where a big batch does not fit the data, or fewer than 2 small batches make
+    a big one; or the estimate of |G|² is not positive: take more repetitions.
     """
     big_batch = small_batch * small_in_big
     if small_batch < 1 or small_in_big < 2 or repetitions < 1:
         raise ValueError("small_batch ≥ 1, small_in_big ≥ 2 and repetitions ≥ 1 expected")
     if big_batch > len(train):
         raise ValueError(f"a big batch of {big_batch} exceeds the {len(train)} training images")
+    model, generator = copy.deepcopy(model), generator.clone_state()
     squares = []
-    with unchanged(model, generator=generator):
+    with _random_states_put_back():
         model.train()
         for _ in range(repetitions):
             drawn = torch.randperm(len(train), generator=generator)[:big_batch]
@@ -188,33 +168,13 @@ def gradient_noise_scale(
 
 
 @contextlib.contextmanager
-def unchanged(
-    model: nn.Module,
-    optimizer: Optimizer | None = None,
-    generator: torch.Generator | None = None,
-) -> Iterator[None]:
-    """Put model, optimiser and random states back, on leaving, as they were on entering."""
-    tensors = [*model.parameters(), *model.buffers()]
-    values = [tensor.detach().clone() for tensor in tensors]
-    gradients = [None if tensor.grad is None else tensor.grad.clone() for tensor in tensors]
-    modes = [(module, module.training) for module in model.modules()]
-    optimizer_state = copy.deepcopy(optimizer.state_dict()) if optimizer else None
-    generator_state = generator.get_state() if generator else None
+def _random_states_put_back() -> Iterator[None]:
+    """Put the global random states of torch, Python and NumPy back as they were."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        with torch.no_grad():
-            for tensor, value, gradient in zip(tensors, values, gradients, strict=True):
-                tensor.copy_(value)
-                tensor.grad = gradient
-        for module, mode in modes:
-            module.training = mode
-        if optimizer:
-            optimizer.load_state_dict(optimizer_state)
-        if generator:
-            generator.set_state(generator_state)
         random.setstate(python_state)
         np.random.set_state(numpy_state)
 
@@ -245,13 +205,13 @@ def suggest_lr_bounds(
 ) -> LRBounds:
     """Read lr_min and lr_max off a curve of training loss against learning rate.
 
-    The rule: the lowest rate hardly learns, and its loss is the starting level. The useful range
-    is where the loss has made at least ``progress`` (90 %) of the way from that level down to the
-    best loss of all. lr_max is the largest rate of the range; lr_min is where the curve, drawn in
-    straight lines over log learning rate, enters it. Rates whose loss is not finite have diverged;
-    neither they nor any rate above the first of them is ever returned. A range of a single rate
-    gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3). Where the lowest rate is
-    itself the best one, the median loss of the others stands for the starting level.
+    The rule. Rates whose loss is not finite have diverged; neither they nor any rate above the
+    first of them is looked at. The loss at the lowest rate, which hardly learns, is the starting
+    level. Going from the best rate of all (the lowest of equals) to both sides, the useful range
+    lasts as long as the loss has made at least ``progress`` (90 %) of the way from the starting
+    level down to the best loss: it has no gaps. lr_max is its largest rate; lr_min is where the
+    curve, drawn in straight lines over log learning rate, enters it from below. A range of a
+    single rate gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3).
 
     Parameters
     ----------
@@ -270,35 +230,44 @@ def suggest_lr_bounds(
     Raises
     ------
     ValueError
-        Lengths differ, a rate is not positive and finite, every rate diverged, or none learned
-        (the best loss is within 1 % of the starting level).
+        Lengths differ, a rate is not positive and finite, the lowest rate diverged, the loss only
+        rises (at the lowest rate it is the best, and more than 1 % below the median), or no rate
+        learned (the best loss is within 1 % of the starting level).
     """
     rates, values = _averaged_curve(learning_rates, losses)
     if not 0 < progress < 1:
         raise ValueError(f"progress={progress}: must lie between 0 and 1")
     diverged = ~np.isfinite(values)
+    if diverged.all():
+        raise ValueError("every learning rate diverged: try lower ones")
+    if diverged[0]:
+        raise ValueError(
+            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
+        )
     if diverged.any():
         first = int(np.argmax(diverged))
         rates, values = rates[:first], values[:first]
-    if len(rates) == 0:
-        raise ValueError("every learning rate diverged: try lower ones")
-    best = int(np.argmin(values))
-    start = values[0] if best or len(values) == 1 else np.median(values[1:])
+    best, start = int(np.argmin(values)), values[0]
+    if best == 0 and start < 0.99 * np.median(values):
+        raise ValueError("the loss only rises from the lowest learning rate on: try lower ones")
     if not values[best] < 0.99 * start:
         raise ValueError("no learning rate learned: the losses are all alike; try higher ones")
     level = start - progress * (start - values[best])
-    useful = np.flatnonzero(values <= level)
-    lr_max = float(rates[useful[-1]])
-    entry = int(useful[0])
-    if entry == 0:
-        lr_min = float(rates[0])
-    else:
-        log_rates = np.log(rates[entry - 1 : entry + 1])
-        before, after = values[entry - 1 : entry + 1]
-        lr_min = float(
-            np.exp(log_rates[0] + np.diff(log_rates)[0] * (before - level) / (before - after))
-        )
-    return LRBounds(lr_min if lr_min < lr_max else lr_max / 4, lr_max)
+    outside = np.flatnonzero(values > level)  # never empty: the lowest rate is at the start
+    before = int(outside[outside < best][-1])
+    last = int(min(outside[outside > best], default=len(rates))) - 1
+    lr_max = float(rates[last])
+    if before + 1 == last:
+        return LRBounds(lr_max / 4, lr_max)
+    crossing = _crossing(rates, values, before, level)
+    return LRBounds(min(crossing, float(rates[before + 1])), lr_max)  # rounded, it may lie above
+
+
+def _crossing(rates: np.ndarray, values: np.ndarray, before: int, level: float) -> float:
+    """Return the rate between ``before`` and the next one at which the curve falls to ``level``."""
+    log_rates = np.log(rates[before : before + 2])
+    high, low = values[before : before + 2]
+    return float(np.exp(log_rates[0] + np.diff(log_rates)[0] * (high - level) / (high - low)))
 
 
 def _averaged_curve(

@@ -1,6 +1,6 @@
 """The experiments of Problem 1: which runs each sub-question needs, and what their results say.
 
-Descriptions and answers only. The runs are trained by `sweeps`, drawn by `plots.learning_rates`.
+Descriptions and answers only. The runs are trained by `training.sweeps`, drawn by `figures`.
 """
 
 import dataclasses
@@ -44,10 +44,7 @@ def learning_rate_runs(settings: Problem1) -> list[Run]:
 def best_constant_rate(results: Sequence[FitResult]) -> float:
     """Return the learning rate with the best validation accuracy at the end of its run.
 
-    Raises
-    ------
-    ValueError
-        All runs diverged.
+    Raises a ValueError where all runs diverged.
     """
     alive = [result for result in results if not result.diverged]
     if not alive:
@@ -119,10 +116,7 @@ def gamma_trap(run: Run, num_images: int, gamma: float = 0.99) -> dict[str, list
 
     No network is trained: the schedule is stepped with an optimiser that does nothing.
 
-    Raises
-    ------
-    ValueError
-        Gamma is not in (0, 1].
+    Raises a ValueError where gamma is not in (0, 1].
     """
     if not 0 < gamma <= 1:
         raise ValueError(f"gamma={gamma!r}: must lie in (0, 1]")
@@ -157,10 +151,8 @@ def candidate_learning_rates(
 ) -> list[float]:
     """Return ``n`` learning rates evenly spaced on a log axis, both ends included.
 
-    Raises
-    ------
-    ValueError
-        The ends are not 0 < lowest < highest, or there are fewer than two rates.
+    Raises a ValueError where the ends are not 0 < lowest < highest, or there are fewer than two
+    rates.
     """
     if not 0 < lowest < highest < math.inf:
         raise ValueError(f"0 < lowest < highest expected, not {lowest} and {highest}")

@@ -237,7 +237,10 @@ def _band(
     label: str,
     marker: str | None = None,
 ) -> None:
-    """Draw the mean of a column over seeds, and a band from the lowest to the highest seed."""
+    """Draw the mean of a column over seeds, and a band from the lowest to the highest seed.
+
+    A cross marks the last finite value of each run that diverged; on the lower edge if it has none.
+    """
     values = pd.concat([result.history.set_index("epoch")[column] for result in results], axis=1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.plot(
@@ -247,3 +250,16 @@ def _band(
         axes.fill_between(
             values.index, values.min(axis=1), values.max(axis=1), color=colour, alpha=0.15
         )
+    label = f"{label}: diverged"
+    for result in results:
+        if not result.diverged:
+            continue
+        finite = result.history.set_index("epoch")[column].dropna()
+        epoch, value, transform = 1, 0.0, axes.get_xaxis_transform()
+        if len(finite):
+            epoch, value, transform = finite.index[-1], finite.iloc[-1], axes.transData
+        axes.plot(
+            [epoch], [value], "x", transform=transform, color=colour, label=label,
+            markersize=9, markeredgewidth=2.2, clip_on=False,
+        )  # fmt: skip
+        label = "_"  # one entry in the legend is enough

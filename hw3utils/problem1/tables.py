@@ -1,4 +1,4 @@
-"""TODO."""
+"""Tables of Problem 1: what the runs ended with. They are trained by `training.sweeps`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,9 +41,10 @@ def generalisation(
     Returns
     -------
     DataFrame
-        One row for each arm and seed: ``arm``, ``seed``, ``validation_accuracy``,
-        ``test_accuracy``, ``train_accuracy`` (of the final model, on as many training images as
-        there are test images), ``gap`` (train − test) and ``seconds``.
+        One row for each arm and seed: ``arm``, ``seed``, ``diverged``, ``validation_accuracy``
+        (NaN if the last epoch diverged), ``test_accuracy``, ``train_accuracy`` (of the final model,
+        on as many training images as there are test images), ``gap`` (train − test) and
+        ``seconds``.
     """
     rows = []
     part = take(train, min(len(train), len(test)))
@@ -56,6 +57,7 @@ def generalisation(
                 {
                     "arm": name,
                     "seed": result.run.seed,
+                    "diverged": result.diverged,
                     "validation_accuracy": result.final["validation_accuracy"],
                     "test_accuracy": tested.accuracy,
                     "train_accuracy": trained.accuracy,
@@ -69,11 +71,13 @@ def generalisation(
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the mean of each arm's scores over its seeds, and the test accuracy's spread.
 
-    ``test_sd`` is the standard deviation over seeds, NaN where there is only one.
+    ``test_sd`` is the standard deviation over seeds, NaN where there is only one. ``diverged``
+    counts the seeds whose run diverged: scores that are NaN are left out of the means.
     """
     grouped = scores.groupby("arm", sort=False)
     columns = ["validation_accuracy", "test_accuracy", "train_accuracy", "gap", "seconds"]
     table = grouped[columns].mean()
     table.insert(2, "test_sd", grouped["test_accuracy"].std())
     table.insert(0, "seeds", grouped.size())
+    table.insert(1, "diverged", grouped["diverged"].sum())
     return table

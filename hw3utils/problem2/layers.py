@@ -5,7 +5,6 @@ the ``meta`` device: tensors there have shapes and no data, so nothing is comput
 """
 
 import copy
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,34 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from hw3utils.checks import check_whole_number
-from hw3utils.problem2.receptive_field import Followed
+from hw3utils.problem2.chains import Source, Sources, tensors
+from hw3utils.problem2.formulas import ADAPTIVE, WINDOWS, input_row, layer_row, pair
 
-_WINDOWS = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)  # have a kernel that slides
-_ADAPTIVE = (nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
-_LAYERS = (*_WINDOWS, *_ADAPTIVE, nn.Linear, nn.BatchNorm2d)
+_LAYERS = (*WINDOWS, *ADAPTIVE, nn.Linear, nn.BatchNorm2d)
 _COUNTS = ("activations", "weights", "biases", "parameters", "multiply_accumulates")
-_NO_OUTPUT = {"activation_formula": "0", "activations": 0}
-# Also the order of the table's columns.
-_EMPTY = {
-    "layer": "",
-    "kind": "",
-    "pool": None,
-    "kernel": None,
-    "stride": None,
-    "padding": None,
-    "dilation": None,
-    "groups": None,
-    "output_shape": None,
-    **_NO_OUTPUT,
-    "weight_formula": "0",
-    "weights": 0,
-    "parameter_formula": "0",
-    "biases": 0,
-    "parameters": 0,
-    "operation_formula": "0",
-    "multiply_accumulates": 0,
-    "passed_on": False,
-}
 
 
 def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
@@ -67,7 +43,7 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
         batch), ``activations`` (numbers in the output), ``weights``, ``biases``, ``parameters``
         (weights and biases), ``multiply_accumulates`` (for one image; additions of biases, pools
         and normalisations are not counted), and each count written out: ``activation_formula``,
-        ``weight_formula``, ``parameter_formula``, ``operation_formula``. ``passed_on`` says whether
+        ``weight_formula``, ``parameter_formula``, ``operation_formula``. ``chained`` says whether
         the output, but for activation functions and the like, is what the next layer reads; in the
         last row, what the network returns. Where all are true the network is one chain of layers.
 
@@ -87,34 +63,41 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     shape = _checked_shape(input_shape)
     network = _without_data(network).eval()
     image = torch.empty(1, *shape, device="meta")
-    followed = Followed(image)
-    rows = [_EMPTY | {"layer": "input", "kind": "input"} | _output(shape)]
+    sources = Sources()
+    sources[image] = Source(0)
+    rows = [input_row(shape)]
     counted: set[int] = set()  # ids of the layers, weights and biases of earlier rows
     # A network that is a single layer has no name for it.
     names = {module: name or type(module).__name__ for name, module in network.named_modules()}
 
     def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        x = args[0] if args else kwargs["input"]
-        rows[-1]["passed_on"] = followed.is_now(x)
+        x = _input(args, kwargs)
+        row, flat = sources[x]
+        reads_flat = isinstance(layer, nn.Linear)
+        rows[-1]["chained"] = row == len(rows) - 1 and (reads_flat or not flat)
         _check_fits(names[layer], layer, tuple(x.shape[1:]))
 
     def after(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
-        x = args[0] if args else kwargs["input"]
-        rows.append(_row(names[layer], layer, x, output, counted))
+        sources[output] = Source(len(rows))
+        rows.append(layer_row(names[layer], layer, _input(args, kwargs), output, counted))
         counted.update(id(counts) for counts in (layer, *layer.parameters()))
-        followed.start(output)
+
+    def after_response(layer: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+        sources[output] = sources[_input(args, kwargs)]
 
     for module in names:
         if isinstance(module, _LAYERS):
             module.register_forward_pre_hook(before, with_kwargs=True)
             module.register_forward_hook(after, with_kwargs=True)
-    with torch.no_grad(), followed:
-        returned = network(image)
-    rows[-1]["passed_on"] = followed.is_now(returned)
+        elif isinstance(module, nn.LocalResponseNorm):  # made of operations of other kinds
+            module.register_forward_hook(after_response, with_kwargs=True)
+    with torch.no_grad(), sources:
+        returned = tensors(network(image))
+    rows[-1]["chained"] = all(sources[x].layer == len(rows) - 1 for x in returned)
 
     # Columns of objects, where None stays None and 3 does not turn into 3.0.
     table = pd.DataFrame(rows, dtype=object)
-    table = table.astype(dict.fromkeys(_COUNTS, "int64") | {"passed_on": bool})
+    table = table.astype(dict.fromkeys(_COUNTS, "int64") | {"chained": bool})
     missing = sum(p.numel() for p in network.parameters()) - int(table["parameters"].sum())
     if missing:
         raise ValueError(
@@ -135,87 +118,9 @@ def _without_data(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, copies)
 
 
-def _row(name: str, layer: nn.Module, x: Tensor, output: Tensor, counted: set[int]) -> dict:
-    """Return one row of the layer table; what is in ``counted`` already counts 0 parameters."""
-    shape = tuple(output.shape[1:])
-    row = _EMPTY | {"layer": name} | _output(shape)
-    if isinstance(layer, nn.Conv2d):
-        height, width = layer.kernel_size
-        fan_in = f"{height}·{width}·{layer.in_channels // layer.groups}"
-        weights = f"({fan_in})·{layer.out_channels}"
-        return row | {
-            "kind": "conv",
-            **_window(layer),
-            "groups": layer.groups,
-            **_parameters(layer, counted, weights, f"({fan_in} + 1)·{layer.out_channels}"),
-            "operation_formula": f"{shape[1]}·{shape[2]}·{weights}",
-            "multiply_accumulates": shape[1] * shape[2] * layer.weight.numel(),
-        }
-    if isinstance(layer, nn.Linear):
-        inputs, outputs = layer.in_features, layer.out_features
-        weights = f"{inputs}·{outputs}"
-        return row | {
-            "kind": "fc",
-            **_parameters(layer, counted, weights, f"({inputs} + 1)·{outputs}"),
-            "operation_formula": "·".join([*map(str, shape[:-1]), weights]),
-            "multiply_accumulates": math.prod(shape[:-1]) * layer.weight.numel(),
-        }
-    if isinstance(layer, nn.BatchNorm2d):
-        features = layer.num_features
-        formulas = _parameters(layer, counted, f"{features}", f"2·{features}")
-        return row | _NO_OUTPUT | {"kind": "norm"} | formulas
-    pool = "max" if isinstance(layer, (nn.MaxPool2d, nn.AdaptiveMaxPool2d)) else "average"
-    row |= {"kind": "pool", "pool": pool}
-    if isinstance(layer, _WINDOWS):
-        return row | _window(layer)
-    # An adaptive pool that keeps the size passes its input on: nothing new is stored.
-    return row | (_NO_OUTPUT if x.shape == output.shape else {})
-
-
-def _output(shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return an output's shape and its number of activations, written out channels last."""
-    formula = "·".join(str(n) for n in (*shape[1:], shape[0]))
-    return {
-        "output_shape": shape,
-        "activation_formula": formula,
-        "activations": math.prod(shape),
-    }
-
-
-def _parameters(
-    layer: nn.Module, counted: set[int], weight_formula: str, both_formula: str
-) -> dict[str, Any]:
-    """Return how many weights and biases a layer adds to those counted, and how to compute it."""
-    weights, biases = (
-        0 if tensor is None or counted & {id(layer), id(tensor)} else tensor.numel()
-        for tensor in (layer.weight, layer.bias)
-    )
-    one_formula = weight_formula if weights else str(biases)
-    return {
-        "weight_formula": weight_formula if weights else "0",
-        "weights": weights,
-        "parameter_formula": both_formula if weights and biases else one_formula,
-        "biases": biases,
-        "parameters": weights + biases,
-    }
-
-
-def _window(layer: nn.Module) -> dict[str, Any]:
-    """Return kernel, stride, padding and dilation, as one number where height and width agree."""
-    sides = {
-        "kernel": layer.kernel_size,
-        "stride": layer.stride,
-        "padding": layer.padding,  # perhaps "same" or "valid"
-        "dilation": getattr(layer, "dilation", 1),  # average pools have none
-    }
-    return {
-        name: side if isinstance(side, str) or len(set(_pair(side))) > 1 else _pair(side)[0]
-        for name, side in sides.items()
-    }
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+def _input(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """Return what a layer was called with, by place or by name."""
+    return args[0] if args else kwargs["input"]
 
 
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
@@ -240,15 +145,15 @@ def _check_fits(name: str, layer: nn.Module, shape: tuple[int, ...]) -> None:
             f"layer {name} expects {layer.in_features} inputs and got {shape[-1]}: the input "
             "image has another size than this network was made for"
         )
-    if isinstance(layer, _WINDOWS):
-        if min(_pair(layer.stride)) < 1:
+    if isinstance(layer, WINDOWS):
+        if min(pair(layer.stride)) < 1:
             raise ValueError(f"layer {name}: stride={layer.stride}; it must be 1 or more")
         if layer.padding == "same":
             return
-        padding = (0, 0) if layer.padding == "valid" else _pair(layer.padding)
-        dilation = _pair(getattr(layer, "dilation", 1))
+        padding = (0, 0) if layer.padding == "valid" else pair(layer.padding)
+        dilation = pair(getattr(layer, "dilation", 1))
         for size, k, p, d in zip(
-            shape[-2:], _pair(layer.kernel_size), padding, dilation, strict=True
+            shape[-2:], pair(layer.kernel_size), padding, dilation, strict=True
         ):
             if size + 2 * p < d * (k - 1) + 1:
                 raise ValueError(

@@ -5,26 +5,14 @@ one receptive field for each path.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
 from hw3utils.checks import check_whole_number
 
 Layer = tuple[int, int, int]
-
-# torch's functions (a trailing underscore for "in place" left out) whose outputs read one
-# position of the input each, so that they widen no receptive field.
-_KEEP_PLACES = {
-    *("relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus"),
-    *("softsign", "sigmoid", "log_sigmoid", "tanh", "tanhshrink", "hardtanh", "hardsigmoid"),
-    *("hardswish", "dropout", "dropout1d", "dropout2d", "alpha_dropout", "feature_alpha_dropout"),
-    *("local_response_norm", "contiguous"),
-}
-_FLATTEN = {"flatten", "reshape", "view"}  # so do these, where they make one row for each image
 
 
 def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
@@ -117,66 +105,41 @@ def stack_of(table: pd.DataFrame) -> list[Layer]:
     """Return the (kernel, stride, padding) of a `layer_table`'s convolutions and pools, in order.
 
     A dilated kernel counts as what it spans. The stack ends with the last layer that has a kernel:
-    linear layers and global pools behind it read the whole map.
-
-    Raises
-    ------
-    ValueError
-        The network is no single chain of layers, a layer has different numbers for height and
-        width, or one that reads the whole map stands before one with a kernel.
+    linear layers and global pools behind it read the whole map. Raises a ValueError where the
+    network is no single chain of layers, a layer has different numbers for height and width, or
+    one that reads the whole map stands before one with a kernel.
     """
-    if not table["passed_on"].all():
-        name = table.loc[~table["passed_on"], "layer"].iloc[0]
+    if not table["chained"].all():
+        name = table.loc[~table["chained"], "layer"].iloc[0]
         raise ValueError(
-            f"the output of {name} is not simply what the next layer reads (or the network "
-            "returns): there are branches, additions, or other functions between layers, and so no "
-            "one stack; give layer_table a single path of this network, made of layers"
+            f"the output of {name} is not simply what the next layer reads, or the network "
+            "returns: with branches, additions or other functions on the way this is no single "
+            "chain of layers; give layer_table one path of the network"
         )
-    layers, whole_map = [], None
-    for row in table.iloc[1:].itertuples():
-        if pd.isna(row.kernel):
-            if row.kind != "norm" and row.activations:  # not an adaptive pool that changes nothing
-                whole_map = row.layer
-            continue
-        sides = (row.kernel, row.stride, row.padding, row.dilation)
-        if any(isinstance(side, tuple) for side in sides):
-            raise ValueError(f"layer {row.layer}: {sides} differs between height and width")
-        if whole_map:
-            raise ValueError(f"layer {row.layer} comes after {whole_map}, which reads a whole map")
-        kernel = row.dilation * (row.kernel - 1) + 1
-        # What torch pads at the start; behind an even kernel "same" pads one more at the end.
-        named = {"valid": 0, "same": (kernel - 1) // 2}
-        layers.append((kernel, row.stride, named.get(row.padding, row.padding)))
-    return layers
+    stack = []
+    whole_map = None  # the first layer that reads all of it
+    for layer in table.iloc[1:].itertuples():
+        if layer.kernel is not None:
+            if whole_map is not None:
+                raise ValueError(
+                    f"layer {layer.layer} is no part of a stack: layer {whole_map} before it sees "
+                    "everything"
+                )
+            stack.append(_spanned(layer))
+        elif layer.kind == "fc" or (layer.kind == "pool" and layer.activations):
+            whole_map = layer.layer
+    return stack
 
 
-class Followed(TorchFunctionMode):
-    """The latest layer's output, followed through functions that leave every value in its place.
-
-    What any other function returns (an addition, `torch.cat`, a pool that is no layer) is another
-    tensor, and what one changes in place has another version: neither is followed.
-    """
-
-    def __init__(self, tensor: Tensor) -> None:
-        super().__init__()
-        self.start(tensor)
-
-    def start(self, tensor: Tensor) -> None:
-        """Follow this tensor from now on."""
-        self.tensor, self.version = tensor, tensor._version
-
-    def is_now(self, result: Any) -> bool:
-        """Return whether what a layer reads, or a network returns, is the followed tensor."""
-        return result is self.tensor and result._version == self.version
-
-    def __torch_function__(self, function, types, args=(), kwargs=None) -> Any:
-        """Run one of torch's functions."""
-        known = bool(args) and self.is_now(args[0])
-        result = function(*args, **(kwargs or {}))
-        name = getattr(function, "__name__", "").rstrip("_")
-        if known and (name in _KEEP_PLACES or (name in _FLATTEN and result.ndim == 2)):
-            self.start(result)
-        return result
+def _spanned(layer) -> Layer:
+    """Return what a row's dilated kernel spans, its stride and its padding."""
+    numbers = (layer.kernel, layer.stride, layer.padding, layer.dilation)
+    if any(isinstance(number, tuple) for number in numbers):
+        raise ValueError(f"layer {layer.layer}: {numbers} differs between height and width")
+    kernel = layer.dilation * (layer.kernel - 1) + 1
+    # What torch pads at the start; behind an even kernel "same" pads one more at the end.
+    padding = {"same": (kernel - 1) // 2, "valid": 0}.get(layer.padding, layer.padding)
+    return kernel, layer.stride, padding
 
 
 def _ones(kernel: int, stride: int, padding: int) -> nn.Conv1d:

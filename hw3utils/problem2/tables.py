@@ -18,7 +18,7 @@ def parameters(table: pd.DataFrame) -> pd.DataFrame:
 
     The form of question 2.1: layer, filters, output, calculation, parameters with biases.
     """
-    layers = table[table["kind"].isin(["conv", "norm", "fc"])]
+    layers = table[table["kind"].isin(["conv", "fc"]) | (table["parameters"] > 0)]
     frame = pd.DataFrame(
         {
             "layer": layers["layer"],
@@ -163,7 +163,7 @@ def layer_description(layer) -> str:
     if layer.kind == "fc":
         return f"{shape[-1]} outputs"
     if layer.kind == "norm":
-        return "batch normalisation"
+        return f"batch normalisation, {shape[0]} channels"
     if layer.kernel is None:
         return f"{layer.pool} pool to {shape[1]}×{shape[2]}"
     words = [f"{_sides(layer.kernel)} {layer.pool} pool"]
@@ -171,7 +171,7 @@ def layer_description(layer) -> str:
         words = [_sides(layer.kernel), f"{shape[0]} filters"]
     for name, sides in (("stride", layer.stride), ("dilation", layer.dilation)):
         if sides != 1:
-            words.append(f"{name} {sides if isinstance(sides, int) else _sides(sides)}")
+            words.append(f"{name} {sides}")
     if layer.kind == "conv" and layer.groups > 1:
         words.append(f"{layer.groups} groups")
     return ", ".join(words)

@@ -1,8 +1,9 @@
 """The experiments of Problem 3: what is finetuned, which last layers are trained, and on what.
 
-Descriptions, and the calls that follow them; the results are tabulated by `problem3_tables`.
+Descriptions, and the calls that follow them; `tables` shows what came of it.
 """
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -29,21 +30,11 @@ PROBE_FIRST_RATE, RANDOM_START_RATE = 0.001, 0.01
 
 @dataclass(frozen=True)
 class Setup:
-    """What all experiments share.
+    """What all experiments share."""
 
-    Attributes
-    ----------
-    base : pretrained.Base
-        The ImageNet weights, and where they came from.
-    target : datasets.Target
-        The images, and which wanted sets could not be had.
-    scale : ResizedScale
-        ImageNet's own normalisation, after enlarging to the settings' image size.
-    """
-
-    base: resnet.Base
-    target: datasets.Target
-    scale: ResizedScale
+    base: resnet.Base  # the ImageNet weights
+    target: datasets.Target  # the images, and which wanted sets could not be had
+    scale: ResizedScale  # ImageNet's own normalisation, after enlarging to the settings' size
 
     @property
     def parts(self) -> Splits:
@@ -54,12 +45,8 @@ class Setup:
 def load(settings: Problem3) -> Setup:
     """Fetch weights and images as the settings say, before anything is trained.
 
-    Raises
-    ------
-    ValueError
-        An unknown name, or an image size below 32.
-    hw3utils.pretrained.WeightsError, hw3utils.sources.SourcesExhaustedError
-        Weights or images cannot be had.
+    Raises a ValueError for an unknown name or an image size below 32, and a `resnet.WeightsError`
+    or a `downloads.SourcesExhaustedError` where weights or images cannot be had.
     """
     scale = _scale(settings.image_size)
     target = datasets.load_target(
@@ -75,35 +62,21 @@ def load(settings: Problem3) -> Setup:
 
 @dataclass(frozen=True)
 class Features:
-    """What the frozen network makes of the images.
+    """What the frozen network makes of the images, float32."""
 
-    Attributes
-    ----------
-    train : Tensor
-        (2, N, 2048) float32: the images and their mirror images.
-    validation, test : Tensor
-        (M, 2048) float32.
-    seconds : float
-        What they cost when they were computed, all processes added up.
-    """
-
-    train: Tensor
-    validation: Tensor
+    train: Tensor  # (2, N, 2048): the images and their mirror images
+    validation: Tensor  # (M, 2048)
     test: Tensor
-    seconds: float
+    seconds: float  # what they cost when they were computed, all processes added up
 
 
 def extract_features(setup: Setup) -> Features:
     """Pass every image once through the frozen network, training images mirrored as well."""
     train, validation, test = setup.parts
-    found = last_layer.extract(
-        setup.base.weights,
-        setup.base.digest,
-        [(train, True), (validation, False), (test, False)],
-        setup.scale,
-    )
-    parts = found.features
-    return Features(parts[0], parts[1][0], parts[2][0], found.seconds)
+    sets = [(train, True), (validation, False), (test, False)]
+    found = last_layer.extract(setup.base, sets, setup.scale)
+    views = found.features
+    return Features(views[0], views[1][0], views[2][0], found.seconds)
 
 
 def train_heads(setup: Setup, found: Features, settings: Problem3) -> list[last_layer.HeadResult]:
@@ -122,8 +95,12 @@ def train_heads(setup: Setup, found: Features, settings: Problem3) -> list[last_
 
 
 def best_head(results: list[last_layer.HeadResult]) -> last_layer.HeadResult:
-    """Return the last layer with the best validation accuracy, the first of equals."""
-    return max(results, key=lambda result: result.history["validation_accuracy"].max())
+    """Return the last layer with the best validation accuracy, the first of equals.
+
+    One that diverged is returned only where all of them did.
+    """
+    eligible = [result for result in results if not result.diverged] or results
+    return max(eligible, key=lambda result: result.history["validation_accuracy"].fillna(0).max())
 
 
 def finetunings(
@@ -135,17 +112,22 @@ def finetunings(
     one whose last layer starts from ``head``, trained before on frozen features (Kumar et al.
     2022, 2202.10054).
     """
+    arms = [(ALL_LAYERS, lr) for lr in FINETUNE_RATES]
+    arms += [(PROBE_FIRST, PROBE_FIRST_RATE), (RANDOM_START, RANDOM_START_RATE)]
     wanted = {}
     for seed in range(settings.finetune_seeds):
-        for approach, lr in (
-            *((ALL_LAYERS, lr) for lr in FINETUNE_RATES),
-            (PROBE_FIRST, PROBE_FIRST_RATE),
-            (RANDOM_START, RANDOM_START_RATE),
-        ):
-            start = resnet.RANDOM if approach == RANDOM_START else setup.base.weights
+        for approach, lr in arms:
+            run = Run(
+                "resnet50",
+                Steps(lr, factor=0.1, at=DROPS),
+                settings.finetune_epochs,
+                batch_size=settings.batch_size,
+                weight_decay=WEIGHT_DECAY,
+                seed=seed,
+            )
             wanted[approach, lr, seed] = Finetuning(
-                _run(lr, seed, settings),
-                start,
+                run,
+                resnet.RANDOM if approach == RANDOM_START else setup.base.weights,
                 setup.base.digest,
                 head=(head.weight, head.bias) if approach == PROBE_FIRST else None,
                 augment=FlipAndCrop(4),
@@ -157,40 +139,23 @@ def finetunings(
 def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
     """Train last layers on features of images of several sizes, judged on validation images.
 
-    Returns
-    -------
-    DataFrame
-        One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
-        validation accuracy of 3.2a's learning rates, ``sgd``, and of `heads.optimal_head`,
-        ``optimum``.
+    One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
+    validation accuracy of 3.2a's learning rates, ``sgd`` (NaN where all of them diverged), and of
+    `optimal_head`, ``optimum``.
     """
     train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))
     validation = setup.parts.validation
     run = last_layer.HeadRun(HEAD_RATES, (0,), settings.head_epochs, min(64, len(train)))
     rows = []
     for size in settings.compared_sizes:
-        found = last_layer.extract(
-            setup.base.weights,
-            setup.base.digest,
-            [(train, True), (validation, False)],
-            _scale(size),
-        ).features
-        given = (found[0], train.labels, found[1][0], validation.labels, train.num_classes)
-        best = best_head(last_layer.fit_heads(run, *given)).history["validation_accuracy"].max()
+        sets = [(train, True), (validation, False)]
+        views = last_layer.extract(setup.base, sets, _scale(size)).features
+        given = (views[0], train.labels, views[1][0], validation.labels, train.num_classes)
+        best = best_head(last_layer.fit_heads(run, *given))
+        sgd = math.nan if best.diverged else best.history["validation_accuracy"].max()
         optimum = optimal_head(*given).table["validation_accuracy"].max()
-        rows.append({"size": size, "images": len(train), "sgd": best, "optimum": optimum})
+        rows.append({"size": size, "images": len(train), "sgd": sgd, "optimum": optimum})
     return pd.DataFrame(rows)
-
-
-def _run(lr: float, seed: int, settings: Problem3) -> Run:
-    return Run(
-        "resnet50",
-        Steps(lr, factor=0.1, at=DROPS),
-        settings.finetune_epochs,
-        batch_size=settings.batch_size,
-        weight_decay=WEIGHT_DECAY,
-        seed=seed,
-    )
 
 
 def _scale(size: int) -> ResizedScale:

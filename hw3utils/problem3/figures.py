@@ -14,6 +14,7 @@ from hw3utils.data.images import ImageSet
 from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER
 from hw3utils.problem3.finetuning import Finetuned
 from hw3utils.problem3.last_layer import HeadResult
+from hw3utils.problem3.tables import KEY
 from hw3utils.style import COLOURS, MARKERS, show
 
 GREY = "#777777"
@@ -55,12 +56,13 @@ def two_classes(images: ImageSet, labels: Sequence[int], n: int = 4) -> Figure:
 
 
 def finetuning_curves(results: Mapping[tuple[str, float, int], Finetuned]) -> Figure:
-    """Draw training loss and validation accuracy against epochs, one line for each network."""
+    """Draw training loss and validation accuracy against epochs, of each arm's first seed."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.8))
-    firsts = {key: result for key, result in results.items() if key[2] == 0}
-    for number, ((approach, lr, _), result) in enumerate(firsts.items()):
-        label = f"{approach}, {lr:g}"
-        history = result.history
+    arms = list(dict.fromkeys((approach, lr) for approach, lr, _ in results))
+    for number, (approach, lr) in enumerate(arms):
+        seeds = [result for key, result in results.items() if key[:2] == (approach, lr)]
+        label = f"{approach}, {lr:g}{_mark(seeds)}"
+        history = results[approach, lr, 0].history
         look = {
             "color": COLOURS[number], "linestyle": STYLES[number % 5], "marker": MARKERS[number]
         }  # fmt: skip
@@ -81,11 +83,12 @@ def head_curves(results: Sequence[HeadResult], optimum: float) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.8))
     rates = list(dict.fromkeys(result.lr for result in results))
     for number, lr in enumerate(rates):
-        runs = [result.history for result in results if result.lr == lr]
-        values = pd.concat([run.set_index("epoch")["validation_accuracy"] for run in runs], axis=1)
+        seeds = [result for result in results if result.lr == lr]
+        histories = [result.history.set_index("epoch") for result in seeds]
+        values = pd.concat([history["validation_accuracy"] for history in histories], axis=1)
         axes.plot(
             values.index, values.mean(axis=1), color=COLOURS[number], linestyle=STYLES[number],
-            label=f"learning rate {lr:g}",
+            label=f"learning rate {lr:g}{_mark(seeds)}",
         )  # fmt: skip
         axes.fill_between(
             values.index, values.min(axis=1), values.max(axis=1), color=COLOURS[number], alpha=0.15
@@ -98,15 +101,19 @@ def head_curves(results: Sequence[HeadResult], optimum: float) -> Figure:
     return figure
 
 
+def _mark(seeds: Sequence[Finetuned | HeadResult]) -> str:
+    """Return what a legend says of an arm some of whose seeds diverged."""
+    number = sum(result.diverged for result in seeds)
+    if 0 < number < len(seeds):
+        return f" ({number} of {len(seeds)} diverged)"
+    return " (diverged)" if number else ""
+
+
 def approaches(table: pd.DataFrame, optimum: float, num_test_images: int) -> Figure:
     """Draw test accuracy against learning rate for every approach.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `problem3_tables.summary`. Bars are the binomial standard error.
-    optimum : float
-        Test accuracy of the best last layer that there is.
+    ``table`` is from `tables.summary`, ``optimum`` the test accuracy of the best last layer that
+    there is. Bars are the binomial standard error.
     """
     figure, axes = plt.subplots(figsize=(7, 4))
     for number, (approach, rows) in enumerate(table.groupby("approach", sort=False)):
@@ -117,6 +124,12 @@ def approaches(table: pd.DataFrame, optimum: float, num_test_images: int) -> Fig
             color=COLOURS[number], marker=MARKERS[number], label=approach,
             linestyle="-" if approach in (ALL_LAYERS, LAST_LAYER) else "none",
         )  # fmt: skip
+        diverged = rows[rows["diverged"]]
+        if len(diverged):
+            axes.plot(
+                diverged["learning_rate"], 100 * diverged["test"], "x", color=COLOURS[number],
+                markersize=12, markeredgewidth=2, zorder=3, label=f"{approach} (diverged)",
+            )  # fmt: skip
     axes.axhline(100 * optimum, color=GREY, linestyle="--", label="last layer, optimum (L-BFGS)")
     axes.set_xscale("log")
     axes.set_xlabel("learning rate (log scale)")
@@ -141,9 +154,12 @@ def image_sizes(sizes: pd.DataFrame) -> Figure:
 
 def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     """Draw how far each finetuned trunk moved, and training beside test accuracy."""
-    scored = table.set_index(["approach", "learning_rate"])
-    moved = moved.set_index(["approach", "learning_rate"])
-    names = [f"{approach}\n{lr:g}" for approach, lr in moved.index]
+    scored = table.set_index(KEY)
+    moved = moved.set_index(KEY)
+    names = [
+        f"{approach}\n{lr:g}{' (diverged)' if diverged else ''}"
+        for (approach, lr), diverged in moved["diverged"].items()
+    ]
     places = np.arange(len(names))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
     shown = {
@@ -167,11 +183,7 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     right.set_xlabel("accuracy (%)")
     left.set_title("How far the trunk moved")
     right.set_title("What that did to accuracy")
-    handles, labels = (
-        a + b for a, b in zip(*(axes.get_legend_handles_labels() for axes in (left, right)),
-                              strict=True)
-    )  # fmt: skip
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
     return figure
 
 
@@ -204,7 +216,7 @@ def confusion(matrices: Mapping[str, Tensor], class_names: Sequence[str]) -> Fig
 def wrong_images(worst: Sequence[Mapping[str, Any]], images: ImageSet) -> Figure:
     """Draw wrongly classified images with their true and their predicted class."""
     columns = 4
-    rows = -(-len(worst) // columns)
+    rows = max(1, -(-len(worst) // columns))
     figure, panels = plt.subplots(rows, columns, figsize=(7.6, 2.3 * rows), squeeze=False)
     for axes in panels.flat:
         axes.axis("off")

@@ -1,9 +1,9 @@
 """Finetuning all layers: several runs in parallel, each cached, checkpointed and scored once.
 
-For the long half of transfer learning. The short half, features and last layers, is in `features`
-and `heads`; which runs Problem 3 needs is said in `problem3`.
+Which runs Problem 3 needs is said in `experiments`; the last layer alone is in `last_layer`.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,63 +26,30 @@ from hw3utils.training.workers import processes
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What is finetuned, and from where.
-
-    Attributes
-    ----------
-    run : Run
-        Learning rate, schedule, epochs and the rest.
-    weights : str
-        What the trunk starts from, as `backbones.build` takes it: ``"random"`` or ImageNet's.
-    digest : str
-        SHA-256 digest of these weights, so that others never share a cached result.
-    head : tuple of Tensor, optional
-        Weight and bias that the last layer starts from; drawn from the run's seed otherwise.
-    augment : FlipAndCrop, optional
-        Changes the training images each epoch.
-    bf16 : bool
-        Whether the network computes in bf16 (see `precision`).
-    """
+    """What is finetuned, and from where."""
 
     run: Run
-    weights: str
-    digest: str
+    weights: str  # what the trunk starts from, as resnet.build takes it
+    digest: str  # SHA-256 of these weights, so that others never share a cached result
+    # Weight and bias that the last layer starts from; drawn from the run's seed where None.
     head: tuple[Tensor, Tensor] | None = None
-    augment: FlipAndCrop | None = FlipAndCrop()
-    bf16: bool = False
+    augment: FlipAndCrop | None = FlipAndCrop()  # changes the training images each epoch
+    bf16: bool = False  # whether the network computes in bf16 (see compare_arithmetic)
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What finetuning left behind; all scores are those of the epoch best on validation data.
-
-    Attributes
-    ----------
-    run : Run
-    history : DataFrame
-        As in `runs.FitResult`.
-    diverged : bool
-    best_epoch : int
-        From 1; 0 where not even the first epoch ended.
-    train_accuracy : float
-        On the training images as they are, without augmentation.
-    validation_logits, test_logits : Tensor
-        (N, number of classes). The test images are looked at once, after the choice of the epoch.
-    validation_features : Tensor
-        (N, 2048).
-    moved : dict
-        See `backbones.moved`.
-    """
+    """What finetuning left behind; all scores are those of the epoch best on validation data."""
 
     run: Run
-    history: pd.DataFrame
+    history: pd.DataFrame  # as in FitResult
     diverged: bool
-    best_epoch: int
-    train_accuracy: float
-    validation_logits: Tensor
-    test_logits: Tensor
-    validation_features: Tensor
-    moved: dict[str, float]
+    best_epoch: int  # from 1; 0 where not even the first epoch ended
+    train_accuracy: float  # on the training images as they are, without augmentation
+    validation_logits: Tensor  # (N, number of classes)
+    test_logits: Tensor  # likewise; these images are looked at once, after the epoch is chosen
+    validation_features: Tensor  # (N, 2048)
+    moved: dict[str, float]  # see resnet.moved
 
     @property
     def seconds(self) -> float:
@@ -102,26 +69,18 @@ def finetune_all(
 
     A checkpoint is written after each epoch; a run that was killed goes on from it and ends with
     the same numbers. A run that diverges is recorded as diverged and does not disturb the others.
-
-    Raises
-    ------
-    ValueError
-        A run does not fit the data; nothing has been trained then.
+    Raises a ValueError before anything is trained where a run does not fit the data.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     for finetuning in wanted.values():
         check_finetuning(finetuning, parts.train)
     checksums = [images.checksum for images in parts]
-    names = {
-        name: sweeps.task_key(_finetune, (finetuning, parts.train.class_names, scale), checksums)
-        for name, finetuning in wanted.items()
-    }
-    tasks = {
-        names[name]: (
-            finetuning, parts.train.class_names, scale, cache_dir / f"{names[name]}.checkpoint"
-        )
-        for name, finetuning in wanted.items()
-    }  # fmt: skip
+    keys: dict[str, str] = {}
+    tasks: dict[str, tuple[Any, ...]] = {}
+    for name, finetuning in wanted.items():
+        arguments = (finetuning, parts.train.class_names, scale)
+        key = keys[name] = sweeps.task_key(_finetune, arguments, checksums)
+        tasks[key] = (*arguments, cache_dir / f"{key}.checkpoint")
     found = sweeps.map_cached(
         _finetune,
         tasks,
@@ -133,22 +92,15 @@ def finetune_all(
     )
     for key in found:
         (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)
-    return {
-        name: Finetuned(
-            run=wanted[name].run, **found[key] | {"history": pd.DataFrame(found[key]["history"])}
-        )
-        for name, key in names.items()
-    }
+    results = {}
+    for name, key in keys.items():
+        history = pd.DataFrame(found[key]["history"])
+        results[name] = Finetuned(run=wanted[name].run, **found[key] | {"history": history})
+    return results
 
 
 def check_finetuning(finetuning: Finetuning, train: ImageSet) -> None:
-    """Refuse a run that cannot work with BatchNorm, or on these images, before any training.
-
-    Raises
-    ------
-    ValueError
-        A batch is larger than the training set, or would consist of a single image.
-    """
+    """Raise a ValueError where a batch exceeds the training set or would be a single image."""
     for size in set(finetuning.run.batch_sizes):
         if size > len(train):
             raise ValueError(f"batch size {size} is larger than the {len(train)} training images")
@@ -212,13 +164,15 @@ def _finetune(
         model, run, train, validation, scale,
         augment=finetuning.augment, checkpoint=checkpoint, progress=True,
     )  # fmt: skip
+    # The last update may have been the one that was too large: its loss is not seen in training.
+    finite = all(map(math.isfinite, result.history["validation_loss"]))
     model.load_state_dict(result.best_state)
     scored = result.history["validation_accuracy"].dropna()
     validation_logits, features = resnet.logits_and_features(model, validation, scale)
     train_logits, _ = resnet.logits_and_features(model, train, scale)
     return {
         "history": result.history.to_dict("list"),
-        "diverged": result.diverged,
+        "diverged": result.diverged or not finite,
         "best_epoch": int(scored.idxmax()) + 1 if len(scored) else 0,
         "train_accuracy": (train_logits.argmax(1) == train.labels).float().mean().item(),
         "validation_logits": validation_logits,
@@ -234,34 +188,20 @@ SMALLEST_GRADIENT_COSINE = 0.95
 
 
 class Parity(NamedTuple):
-    """bf16 autocast against float32 on one batch.
+    """bf16 autocast against float32 on one batch."""
 
-    Attributes
-    ----------
-    speed_up : float
-        Seconds of a float32 forward and backward pass divided by those in bf16.
-    loss_difference : float
-        Relative.
-    gradient_cosine : float
-        Between the two gradients of all parameters.
-    """
-
-    speed_up: float
-    loss_difference: float
-    gradient_cosine: float
-
-    @property
-    def faithful(self) -> bool:
-        """Whether bf16 computes the same but for rounding."""
-        return (
-            self.loss_difference <= LARGEST_LOSS_DIFFERENCE
-            and self.gradient_cosine >= SMALLEST_GRADIENT_COSINE
-        )
+    speed_up: float  # seconds of a float32 forward and backward pass divided by those in bf16
+    loss_difference: float  # relative
+    gradient_cosine: float  # between the two gradients of all parameters
 
     @property
     def use(self) -> bool:
-        """Whether bf16 is to be used: faithful, and faster by at least `FASTER_BY`."""
-        return self.faithful and self.speed_up >= FASTER_BY
+        """Whether to use bf16: it computes the same but for rounding, and is clearly faster."""
+        return (
+            self.loss_difference <= LARGEST_LOSS_DIFFERENCE
+            and self.gradient_cosine >= SMALLEST_GRADIENT_COSINE
+            and self.speed_up >= FASTER_BY
+        )
 
 
 def under_autocast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
@@ -285,12 +225,7 @@ def under_autocast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 def compare_arithmetic(model: nn.Module, images: Tensor, labels: Tensor) -> Parity:
     """Run one batch through the model both ways; its weights and statistics stay as they were.
 
-    Parameters
-    ----------
-    images : Tensor
-        (N, C, H, W) float32, as the network takes them.
-    labels : Tensor
-        (N,) int64.
+    ``images`` are (N, C, H, W) float32, as the network takes them, ``labels`` (N,) int64.
     """
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     losses, gradients, seconds = [], [], []
@@ -312,14 +247,6 @@ def compare_arithmetic(model: nn.Module, images: Tensor, labels: Tensor) -> Pari
         loss_difference=abs(losses[1] - losses[0]) / abs(losses[0]),
         gradient_cosine=float(F.cosine_similarity(*gradients, dim=0)),
     )
-
-
-def choose_arithmetic(
-    model: nn.Module, images: Tensor, labels: Tensor
-) -> tuple[torch.dtype | None, Parity]:
-    """Return bf16 where `compare` says so, else None (float32), and the comparison."""
-    parity = compare_arithmetic(model, images, labels)
-    return (torch.bfloat16 if parity.use else None), parity
 
 
 def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, Tensor]:

@@ -12,24 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hw3utils.training import fingerprints
+
 KERAS_EPSILON, TORCH_EPSILON = 1e-3, 1e-5
 TORCH_STD_RGB = (0.229, 0.224, 0.225)
+_NORM_NAMES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 
 
+@fingerprints.task
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """Read every array of a TensorFlow.js layers model: ``model.json`` and its shards.
+    """Return every array (little-endian float32) of a TensorFlow.js layers model by its name.
 
-    Returns
-    -------
-    dict of str to ndarray
-        Little-endian float32 arrays under the manifest's names.
-
-    Raises
-    ------
-    ValueError
-        The shards hold more or fewer bytes than the manifest describes.
+    Raises a ValueError where the shards hold more or fewer bytes than ``model.json`` describes.
     """
-    folder = Path(folder)
     manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))["weightsManifest"]
     arrays = {}
     for group in manifest:
@@ -45,6 +45,7 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
+@fingerprints.task
 def convert(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """Return a state dict for torchvision's ``resnet50`` that computes the same function.
 
@@ -97,16 +98,8 @@ def digest(state: dict[str, Tensor]) -> str:
 
 
 def fingerprint() -> str:
-    """Return eight hexadecimal digits that change with this file: names the converted copy."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-
-
-_NORM_NAMES = {
-    "weight": "gamma",
-    "bias": "beta",
-    "running_mean": "moving_mean",
-    "running_var": "moving_variance",
-}
+    """Return eight hexadecimal digits that follow the code of the conversion: its copy's name."""
+    return fingerprints.code_digest((read, convert))[:8]
 
 
 def _torch_names(keras_name: str) -> tuple[str, str]:

@@ -1,8 +1,9 @@
-"""Features of a frozen network: computed once for each image and each mirror image, kept on disk.
+"""The last layer alone: features of the frozen network, and many last layers trained on them.
 
-For the expensive half of shallow learning. The cheap half, the last layer, is in `heads`.
+The features, which cost most, are computed once for each image and mirror image and kept on disk.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -20,8 +22,9 @@ from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale, mirrored
 from hw3utils.problem3 import resnet
 from hw3utils.training import fingerprints, sweeps
-from hw3utils.training.linear import MOST_PENALTY, _check_sets
+from hw3utils.training.linear import MOST_PENALTY, check_sets
 from hw3utils.training.loop import pick_device
+from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
 from hw3utils.training.workers import processes
 
@@ -29,19 +32,14 @@ CHUNK = 256
 
 
 class Extracted(NamedTuple):
-    """Features of several image sets, and what they cost when they were computed.
+    """Features of several image sets."""
 
-    ``features`` holds for each set (1 or 2, N, 2048) float32, index 1 being the mirror images;
-    ``seconds`` are those of all processes added up.
-    """
-
-    features: list[Tensor]
-    seconds: float
+    features: list[Tensor]  # of each set: (1 or 2, N, 2048) float32, index 1 the mirror images
+    seconds: float  # what they cost when they were computed, all processes added up
 
 
 def extract(
-    weights: str,
-    digest: str,
+    base: resnet.Base,
     sets: Sequence[tuple[ImageSet, bool]],
     scale: Scale,
     *,
@@ -50,25 +48,19 @@ def extract(
 ) -> Extracted:
     """Return the features of each set; what is on disk already is not computed again.
 
-    Kept in chunks under a key made of weights, preprocessing, images, dtype (float32) and code: an
-    interrupted extraction goes on where it stopped.
-
-    Parameters
-    ----------
-    weights : str
-        As `backbones.build` takes them, and the ``digest`` of their tensors.
-    sets : sequence of (ImageSet, bool)
-        Images, and whether their mirror images' features are wanted too.
+    Each set comes with whether its mirror images' features are wanted too. Features are kept in
+    chunks under a key made of weights, preprocessing, images and code: an interrupted extraction
+    goes on where it stopped.
     """
     tasks: dict[str, tuple[Any, ...]] = {}
-    plan: list[list[list[str]]] = []
+    plan: list[list[list[str]]] = []  # of each set and view: the keys of its chunks
     for images, with_mirror in sets:
         views = [images, mirrored(images)] if with_mirror else [images]
         plan.append([[] for _ in views])
         for keys, view in zip(plan[-1], views, strict=True):
             for part in view.images.split(CHUNK):
-                arguments = (weights, scale, part)
-                key = sweeps.task_key(_features, (digest, *arguments))
+                arguments = (base.weights, scale, part)
+                key = sweeps.task_key(_features, (base.digest, *arguments))
                 tasks[key] = arguments
                 keys.append(key)
     found = sweeps.map_cached(
@@ -95,18 +87,11 @@ def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Any]:
 class HeadRun:
     """How last layers are trained: every learning rate with every seed, all else alike.
 
-    Attributes
-    ----------
-    learning_rates : tuple of float
-        Different, each greater than 0.
-    seeds : tuple of int
-        A seed decides initial weights, order, and which images are mirrored.
-    epochs, batch_size, momentum, weight_decay
-        As in `runs.Run`; the learning rate falls by `schedules.Steps`.
+    The learning rate falls by `Steps`; epochs, batch size, momentum and weight decay as in `Run`.
     """
 
-    learning_rates: tuple[float, ...]
-    seeds: tuple[int, ...] = (0,)
+    learning_rates: tuple[float, ...]  # different ones
+    seeds: tuple[int, ...] = (0,)  # decide initial weights, order, and which images are mirrored
     epochs: int = 60
     batch_size: int = 64
     momentum: float = 0.9
@@ -116,16 +101,12 @@ class HeadRun:
         rates = self.learning_rates
         if not rates or len(set(rates)) != len(rates):
             raise ValueError(f"learning rates {rates}: one or more different ones expected")
-        for lr in rates:
-            Steps(lr)
         if not self.seeds:
             raise ValueError("at least one seed expected")
-        for seed in self.seeds:
-            check_whole_number("seed", seed, at_least=0)
-        check_whole_number("epochs", self.epochs)
+        for lr, seed in itertools.product(rates, self.seeds):
+            # What makes no sense in a run is refused there.
+            Run("last layer", Steps(lr), self.epochs, momentum=self.momentum, seed=seed)
         check_whole_number("batch_size", self.batch_size)
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum={self.momentum}: must lie in [0, 1)")
         if not 0 <= self.weight_decay <= MOST_PENALTY:
             raise ValueError(f"weight_decay={self.weight_decay}: must lie in 0..{MOST_PENALTY:g}")
 
@@ -134,26 +115,17 @@ class HeadRun:
 class HeadResult:
     """One trained last layer.
 
-    Attributes
-    ----------
-    lr : float
-    seed : int
-    history : DataFrame
-        ``epoch``, ``train_loss``, ``train_accuracy`` (as trained), ``validation_loss`` and
-        ``validation_accuracy`` (after the epoch); NaN once the loss is not finite.
-    weight, bias : Tensor
-        (number of classes, D) and (number of classes,): after the epoch with the best validation
-        accuracy, the first of equals.
-    diverged : bool
-        Whether the loss stopped being finite.
+    ``history`` has the columns ``epoch``, ``train_loss``, ``train_accuracy`` (as trained),
+    ``validation_loss`` and ``validation_accuracy`` (after the epoch); NaN from the epoch on in
+    which a loss is not finite.
     """
 
     lr: float
     seed: int
     history: pd.DataFrame
-    weight: Tensor
-    bias: Tensor
-    diverged: bool
+    weight: Tensor  # (number of classes, D): after the epoch with the best validation accuracy,
+    bias: Tensor  # (number of classes,); the first of equals; the initial ones where none counts
+    diverged: bool  # whether a loss stopped being finite
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N, number of classes) of features (N, D)."""
@@ -185,7 +157,7 @@ def fit_heads(
     The weights lie in one tensor (learning rates, seeds, D, classes); one product for each seed
     serves all learning rates. The gradient of softmax regression is written out: softmax minus
     one-hot, times features. Each head's numbers are those of a plain loop over `torch.optim.SGD`
-    with its seed.
+    with its seed. The results come learning rate by learning rate, and seed by seed within.
 
     Parameters
     ----------
@@ -196,29 +168,22 @@ def fit_heads(
     validation_features, validation_labels : Tensor
         (M, D) and (M,).
 
-    Returns
-    -------
-    list of HeadResult
-        Learning rate by learning rate, and seed by seed within.
-
     Raises
     ------
     ValueError
         Features and labels do not belong together, or a batch is larger than the training set.
     """
-    _check_sets(features, labels, validation_features, validation_labels, num_classes)
+    check_sets(features, labels, validation_features, validation_labels, num_classes)
     views, n, num_features = features.shape
     if run.batch_size > n:
         raise ValueError(f"batch size {run.batch_size} is larger than the {n} training images")
     device = features.device
-    heads = [initial_head(num_features, num_classes, seed) for seed in run.seeds]
     rates = torch.tensor(run.learning_rates, device=device).view(-1, 1, 1, 1)
-    weight = torch.stack([head.weight.detach().T for head in heads]).to(device)
-    bias = torch.stack([head.bias.detach()[None] for head in heads]).to(device)
-    weight, bias = (part.expand(len(rates), *part.shape).clone() for part in (weight, bias))
+    weight, bias = _initial_stack(run, num_features, num_classes, device)
     velocities = torch.zeros_like(weight), torch.zeros_like(bias)
     best = weight.clone(), bias.clone()
     best_accuracy = torch.full(weight.shape[:2], -1.0, device=device)
+    alive = torch.ones_like(best_accuracy, dtype=torch.bool)
     generators = [torch.Generator().manual_seed(seed) for seed in run.seeds]
     updates = run.epochs * math.ceil(n / run.batch_size)
     milestones = {round(fraction * updates) for fraction in Steps(1.0).at}
@@ -230,7 +195,7 @@ def fit_heads(
         loss = torch.zeros(weight.shape[:2], device=device, dtype=torch.float64)
         correct = torch.zeros_like(loss)
         for index in order.split(run.batch_size, dim=1):
-            chosen = features[view.gather(1, index), index].to(device)
+            chosen = features[view.gather(1, index), index]
             targets = one_hot[index]
             logits = _beside(chosen, weight) + bias
             log_probabilities = logits.log_softmax(-1)
@@ -248,18 +213,30 @@ def fit_heads(
         validation = _beside(validation_features[None], weight) + bias
         scores = _scores(validation, validation_labels)
         rows.append(torch.stack([loss / n, correct / n, *scores]))
-        better = scores[1] > best_accuracy
+        alive &= loss.isfinite() & scores[0].isfinite()
+        better = alive & (scores[1] > best_accuracy)
         best_accuracy = torch.where(better, scores[1], best_accuracy)
         for kept, now in zip(best, (weight, bias), strict=True):
             kept[better] = now[better]
     return _results(run, torch.stack(rows).cpu(), best)
 
 
+def _initial_stack(
+    run: HeadRun, num_features: int, num_classes: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return weights (learning rates, seeds, D, C) and biases (learning rates, seeds, 1, C)."""
+    heads = [initial_head(num_features, num_classes, seed) for seed in run.seeds]
+    weight = torch.stack([head.weight.detach().T for head in heads]).to(device)
+    bias = torch.stack([head.bias.detach()[None] for head in heads]).to(device)
+    rates = len(run.learning_rates)
+    return weight.expand(rates, *weight.shape).clone(), bias.expand(rates, *bias.shape).clone()
+
+
 def _beside(matrices: Tensor, stack: Tensor) -> Tensor:
     """Return ``matrices @ stack`` without a copy of the matrices for each learning rate.
 
-    The learning rates' columns are put side by side. ``matrices`` is (seeds or 1, N, K), ``stack``
-    (learning rates, seeds, K, C); the result (learning rates, seeds, N, C).
+    The learning rates' columns are put side by side: (seeds or 1, N, K) times (learning rates,
+    seeds, K, C) gives (learning rates, seeds, N, C).
     """
     rates, seeds, _, columns = stack.shape
     if len(matrices) == 1:
@@ -285,7 +262,8 @@ def _results(run: HeadRun, rows: Tensor, best: tuple[Tensor, Tensor]) -> list[He
         for j, seed in enumerate(run.seeds):
             history = pd.DataFrame(rows[:, :, i, j].numpy(), columns=names)
             history.insert(0, "epoch", range(1, run.epochs + 1))
-            failed = ~history[["train_loss"]].map(math.isfinite).all(axis=1).cummin()
+            losses = history[["train_loss", "validation_loss"]]
+            failed = ~np.isfinite(losses).all(axis=1).cummin()
             history.loc[failed, names] = math.nan
             weight, bias = best[0][i, j].T.cpu().contiguous(), best[1][i, j, 0].cpu()
             results.append(HeadResult(lr, seed, history, weight, bias, bool(failed.any())))

@@ -1,6 +1,6 @@
-"""ResNet-50 with ImageNet weights, and a final layer for another number of classes.
+"""ResNet-50 with ImageNet's weights and a last layer for another task: had, frozen, looked into.
 
-For getting the network. Fetching is done by `sources_transfer`, training by `training`.
+Fetching is done by `data.downloads`, training by `training.loop`.
 """
 
 import contextlib
@@ -9,7 +9,6 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +19,11 @@ from torchvision.models import ResNet50_Weights, resnet50
 from hw3utils import files, paths
 from hw3utils.data import downloads
 from hw3utils.data.artefacts import KERAS_RESNET50
-from hw3utils.data.downloads import limited_stall
 from hw3utils.data.images import ImageSet, Scale
 from hw3utils.problem3 import keras_weights
-from hw3utils.training.batches import images_at_once
+from hw3utils.training.batches import evaluation_mode, images_at_once
 
+RANDOM = "random"
 WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_V2", "KERAS_V1")
 # The mean and standard deviation of ImageNet's training images, as torchvision's weights expect.
 IMAGENET_SCALE = Scale(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -35,42 +34,12 @@ class WeightsError(RuntimeError):
 
 
 class Base(NamedTuple):
-    """ImageNet weights and where they came from.
+    """ImageNet weights and where they came from."""
 
-    ``state`` holds the 1000-class network's tensors under torchvision's names; ``digest`` is the
-    SHA-256 digest of all of them, hexadecimal.
-    """
-
-    weights: str
+    weights: str  # one of WEIGHTS
     origin: str
-    state: dict[str, Tensor]
-    digest: str
-
-
-def pretrained_resnet50(
-    num_classes: int, weights: str, seed: int = 0, data_dir: Path | None = None
-) -> nn.Module:
-    """Return ResNet-50 with ImageNet weights and a new last layer, 2048 → ``num_classes``.
-
-    Parameters
-    ----------
-    num_classes : int
-        1000 keeps ImageNet's own last layer.
-    weights : str
-        ``"IMAGENET1K_V1"`` or ``"IMAGENET1K_V2"`` (torchvision's) or ``"KERAS_V1"`` (the original
-        ResNet-50, converted). ``"A or B"`` takes the first that can be had; `load_base` says which.
-    seed : int
-        Decides the new layer's weights.
-
-    Raises
-    ------
-    WeightsError
-        The weights cannot be had, are damaged, or have other shapes.
-    ValueError
-        Unknown weights, or fewer than two classes.
-    """
-    base = load_base(weights, data_dir)
-    return replace_head(network(base), num_classes, seed)
+    state: dict[str, Tensor]  # of the 1000-class network, under torchvision's names
+    digest: str  # SHA-256 of all of them, hexadecimal
 
 
 def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
@@ -84,10 +53,7 @@ def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
 def network(base: Base) -> nn.Module:
     """Return the 1000-class network of ``base``, channels last in memory.
 
-    Raises
-    ------
-    WeightsError
-        The tensors have other names or shapes than ResNet-50's.
+    Raises a WeightsError where the tensors have other names or shapes than ResNet-50's.
     """
     with torch.random.fork_rng(devices=[]):
         model = resnet50(weights=None)
@@ -115,12 +81,9 @@ def replace_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:
 def load_base(weights: str, data_dir: Path | None = None) -> Base:
     """Return the weights named; of ``"A or B"`` the first that can be had. Never another one.
 
-    Raises
-    ------
-    WeightsError
-        None of them can be had; lists why for each.
-    ValueError
-        An unknown name.
+    ``"IMAGENET1K_V1"`` and ``"IMAGENET1K_V2"`` are torchvision's, ``"KERAS_V1"`` is the original
+    ResNet-50, converted. Raises a ValueError for an unknown name, and a WeightsError, which lists
+    why for each, where none can be had.
     """
     names = [name.strip() for name in weights.split(" or ")]
     if unknown := [name for name in names if name not in WEIGHTS]:
@@ -151,7 +114,7 @@ def _from_torchvision(name: str, folder: Path) -> dict[str, Tensor]:
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{file_name}.{os.getpid()}.part"
     try:
-        with limited_stall(), contextlib.redirect_stderr(io.StringIO()):
+        with downloads.limited_stall(), contextlib.redirect_stderr(io.StringIO()):
             torch.hub.download_url_to_file(url, str(part), hash_prefix=prefix, progress=False)
         part.replace(places[1])
     except (OSError, RuntimeError) as error:
@@ -166,19 +129,11 @@ def _from_torchvision(name: str, folder: Path) -> dict[str, Tensor]:
 def _from_keras(folder: Path) -> dict[str, Tensor]:
     """Return the converted Keras weights; the conversion is done once and kept with a checksum."""
     kept = folder / f"resnet50-keras-{keras_weights.fingerprint()}.pt"
-    try:
-        return torch.load(io.BytesIO(files.read_checked(kept)), weights_only=True)
-    except (FileNotFoundError, files.CorruptFileError):
-        pass
-    source = downloads.fetch(KERAS_RESNET50, folder.parent)
-    state = keras_weights.convert(keras_weights.read(source))
-    content = io.BytesIO()
-    torch.save(state, content)
-    files.write_checked(kept, content.getvalue())
+    if (state := files.read_tensors(kept)) is None:
+        source = downloads.fetch(KERAS_RESNET50, folder.parent)
+        state = keras_weights.convert(keras_weights.read(source))
+        files.write_tensors(kept, state)
     return state
-
-
-RANDOM = "random"
 
 
 def build(weights: str, num_classes: int, seed: int) -> nn.Module:
@@ -201,11 +156,6 @@ def freeze(model: nn.Module) -> nn.Module:
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name.startswith("fc.")
-    return keep_frozen_statistics(model)
-
-
-def keep_frozen_statistics(model: nn.Module) -> nn.Module:
-    """Make every BatchNorm layer ignore ``train()``: it normalises with its running statistics."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -217,12 +167,9 @@ def _stay_in_evaluation_mode(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-@contextmanager
+@contextlib.contextmanager
 def fixed(model: nn.Module) -> Iterator[dict[str, bool]]:
-    """Compare the model before and after a block: name to "unchanged, bit for bit".
-
-    The dict is filled at the end of the block.
-    """
+    """Yield a dict that tells, after the block, which tensors it left unchanged, bit for bit."""
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     unchanged: dict[str, bool] = {}
     yield unchanged
@@ -230,50 +177,44 @@ def fixed(model: nn.Module) -> Iterator[dict[str, bool]]:
         unchanged[name] = torch.equal(before[name], tensor)
 
 
-@torch.inference_mode()
 def logits_and_features(model: nn.Module, images: ImageSet, scale: Scale) -> tuple[Tensor, Tensor]:
     """Return logits (N, number of classes) and features (N, 2048), float32 on the CPU.
 
-    In evaluation mode; the model's mode is put back afterwards.
+    In evaluation mode; the model's own mode is put back afterwards.
     """
     device = next(model.parameters()).device
-    seen: list[Tensor] = []
-    hook = model.fc.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].float()))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    features: list[Tensor] = []
+    hook = model.fc.register_forward_pre_hook(
+        lambda _, inputs: features.append(inputs[0].float().cpu())
+    )
     try:
-        logits = [
-            model(scale(part.to(device))).float().cpu()
-            for part in images.images.split(images_at_once(images, scale))
-        ]
+        with evaluation_mode(model):
+            logits = [
+                model(scale(part.to(device))).float().cpu()
+                for part in images.images.split(images_at_once(images, scale))
+            ]
     finally:
         hook.remove()
-        for module, mode in modes:
-            module.training = mode
-    return torch.cat(logits), torch.cat([features.cpu() for features in seen])
+    return torch.cat(logits), torch.cat(features)
 
 
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> dict[str, float]:
     """Return how far training moved the trunk, as relative distances ‖after − before‖ / ‖before‖.
 
-    Returns
-    -------
-    dict
-        ``"weights"`` of all convolutions and BatchNorms, and BatchNorm's ``"running_mean"`` and
-        ``"running_var"``, each over all layers together; NaN where a value is not finite, or where
-        all values were zero before, as the running means of a random start.
+    ``"weights"`` is over all convolutions and BatchNorms together, ``"running_mean"`` and
+    ``"running_var"`` over BatchNorm's statistics; NaN where a value is not finite, or where all
+    values were zero before, as the running means of a random start.
     """
-    groups = {"weights": [], "running_mean": [], "running_var": []}
-    for name in before:
+    changes = dict.fromkeys(("weights", "running_mean", "running_var"), 0.0)
+    sizes = dict(changes)
+    for name, tensor in before.items():
         if name.startswith("fc.") or name.endswith("num_batches_tracked"):
             continue
         kind = name.rpartition(".")[2]
-        groups[kind if kind in groups else "weights"].append(name)
-    distances = {}
-    for kind, names in groups.items():
-        difference = sum(
-            float((after[n].double() - before[n].double()).square().sum()) for n in names
-        )
-        size = sum(float(before[n].double().square().sum()) for n in names)
-        distances[kind] = (difference / size) ** 0.5 if size else math.nan
-    return distances
+        kind = kind if kind in changes else "weights"
+        changes[kind] += float((after[name].double() - tensor.double()).square().sum())
+        sizes[kind] += float(tensor.double().square().sum())
+    return {
+        kind: (change / sizes[kind]) ** 0.5 if sizes[kind] else math.nan
+        for kind, change in changes.items()
+    }

@@ -1,6 +1,7 @@
-"""The results of Problem 3 as tables, and the sentences that they support.
+"""The results of Problem 3 as tables; the sentences that they support are in `answers`.
 
 Accuracies are fractions. Every choice is made by validation accuracy; test scores are only read.
+A diverged run's scores are those of its best epoch before; where ``best_epoch`` is 0, of its start.
 """
 
 import math
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hw3utils.data.images import ImageSet, Splits
-from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER, RANDOM_START, Features
+from hw3utils.problem3.experiments import LAST_LAYER, RANDOM_START, Features
 from hw3utils.problem3.finetuning import Finetuned
 from hw3utils.problem3.last_layer import HeadResult
 
@@ -28,9 +29,14 @@ def class_counts(parts: Splits) -> pd.DataFrame:
     return pd.DataFrame(counts, index=pd.Index(parts.train.class_names, name="class"))
 
 
+def hits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Tell of each row of logits (N, C) whether its largest entry is the label's; NaN is none."""
+    return (logits.argmax(dim=1) == labels) & ~logits.isnan().any(dim=1)
+
+
 def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Return the fraction of rows of logits (N, C) whose largest entry is the label's."""
-    return float((logits.argmax(dim=1) == labels).double().mean())
+    """Return the fraction of rows of logits that are `hits`."""
+    return float(hits(logits, labels).double().mean())
 
 
 def finetuned_scores(
@@ -89,7 +95,10 @@ def head_scores(
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds for each approach and learning rate; ``test_sd`` is their spread."""
+    """Return means over seeds for each approach and learning rate.
+
+    ``test_sd`` is the seeds' spread, ``diverged`` whether any of them did.
+    """
     grouped = scores.groupby(KEY, sort=False)
     table = grouped[["validation", "test", "train", "best_epoch", "epochs", "seconds"]].mean()
     table.insert(2, "test_sd", grouped["test"].std())
@@ -99,32 +108,34 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def winners(table: pd.DataFrame) -> dict[str, float]:
-    """Return, for 3.1's and 3.2's approach, the learning rate that is best on validation images."""
-    best = {}
-    for approach in (ALL_LAYERS, LAST_LAYER):
-        rows = table[(table["approach"] == approach) & ~table["diverged"]]
-        rows = rows if len(rows) else table[table["approach"] == approach]
-        best[approach] = float(rows.loc[rows["validation"].idxmax(), "learning_rate"])
-    return best
+def best_row(table: pd.DataFrame, approach: str) -> pd.Series:
+    """Return the row of the learning rate of an approach that is best on validation images.
+
+    A learning rate that diverged is best only where all of the approach did.
+    """
+    rows = table[table["approach"] == approach]
+    alive = rows[~rows["diverged"]]
+    rows = alive if len(alive) else rows
+    return rows.loc[rows["validation"].idxmax()]
 
 
 def moved_table(
     results: Mapping[tuple[str, float, int], Finetuned], frozen: Tensor
 ) -> pd.DataFrame:
-    """Return how far each network's trunk moved, means over seeds (see `backbones.moved`).
+    """Return how far each network's trunk moved, means over seeds (see `resnet.moved`).
 
     ``features`` is the relative distance of the validation images' features from ``frozen``, those
     of the network as ImageNet left it; NaN for the random start, which never had them.
+    ``diverged`` tells whether any seed did.
     """
     rows = []
     for (approach, lr, _), result in results.items():
         distance = float((result.validation_features - frozen).norm() / frozen.norm())
         features = math.nan if approach == RANDOM_START else distance
-        rows.append(
-            {"approach": approach, "learning_rate": lr, **result.moved, "features": features}
-        )
-    return pd.DataFrame(rows).groupby(KEY, sort=False).mean().reset_index()
+        row = {"approach": approach, "learning_rate": lr, **result.moved, "features": features}
+        rows.append(row | {"diverged": result.diverged})
+    grouped = pd.DataFrame(rows).groupby(KEY, sort=False)
+    return grouped.mean().assign(diverged=grouped["diverged"].any()).reset_index()
 
 
 def confusion_matrix(predicted: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -148,7 +159,7 @@ def worst_images(logits: Tensor, images: ImageSet, n: int = 8) -> list[dict[str,
     """
     probabilities = logits.softmax(dim=1)
     sure, predicted = probabilities.max(dim=1)
-    wrong = torch.nonzero(predicted != images.labels).flatten()
+    wrong = torch.nonzero((predicted != images.labels) & ~sure.isnan()).flatten()
     order = wrong[sure[wrong].argsort(descending=True, stable=True)][:n]
     return [
         {

@@ -1,7 +1,7 @@
 """What the tables of Problem 4 say, in sentences whose numbers and verdicts are computed.
 
 Differences between arms are paired by seed and given as mean ± standard deviation over seeds, in
-percentage points.
+percentage points. Where runs diverged, an answer's last line says which.
 """
 
 import dataclasses
@@ -12,23 +12,15 @@ import pandas as pd
 
 from hw3utils.problem4.experiments import BANDS, NOISE_RATES, RANDOM
 from hw3utils.problem4.labels import RESAMPLING_RULES
+from hw3utils.problem4.tables import count_diverged
 from hw3utils.settings import Problem4
+from hw3utils.text import differences, points
 
-
-def differences(
-    table: pd.DataFrame, column: str, by: str, one: object, other: object
-) -> tuple[float, float]:
-    """Return mean and spread over seeds of ``column``, where ``by`` is one minus where it is other.
-
-    In percentage points; the spread is NaN with one seed.
-    """
-    pivot = table.pivot(index="seed", columns=by, values=column)
-    found = 100 * (pivot[one] - pivot[other])
-    return float(found.mean()), float(found.std())
+_DIVERGED = "Diverged, and left out of the means:"
 
 
 def noise_answer(table: pd.DataFrame) -> str:
-    """Return what label noise costs, with both judges, from `problem4.noise_table`."""
+    """Return what label noise costs, with both judges, from `tables.noise_table`."""
     trained = table[table["noise"] != RANDOM].astype({"noise": float})
     lines = []
     for column, judge in (
@@ -36,46 +28,46 @@ def noise_answer(table: pd.DataFrame) -> str:
         ("own_accuracy", "the network's own last layer"),
     ):
         parts = [
-            f"{rate:.0%} noise {_points(*differences(trained, column, 'noise', rate, 0.0))}"
+            f"{rate:.0%} noise {points(*differences(trained, column, 'noise', rate, 0.0))}"
             for rate in NOISE_RATES[1:]
         ]
         lines.append(f"Judged by {judge}: {', '.join(parts)} points.")
-    return "\n".join(lines)
+    return "\n".join(lines) + _diverged(trained, "noise", "{:.0%} noise")
 
 
 def resampling_answer(table: pd.DataFrame) -> str:
-    """Return what resampling wins over natural sampling, from `problem4.resampling_table`."""
+    """Return what resampling wins over natural sampling, from `tables.resampling_table`."""
     lines = []
     for column, when in (("own_accuracy", "Before"), ("linear_accuracy", "After")):
         for rule in list(RESAMPLING_RULES)[1:]:
             parts = []
             for band in (*BANDS, "all"):
                 rows = table[table["band"] == band]
-                parts.append(
-                    f"{band} {_points(*differences(rows, column, 'rule', rule, 'natural'))}"
-                )
+                gain = differences(rows, column, "rule", rule, "natural")
+                parts.append(f"{band} {points(*gain)}")
             lines.append(f"{when} the transfer, {rule} minus natural: {', '.join(parts)} points.")
-    return "\n".join(lines)
+    return "\n".join(lines) + _diverged(table, "rule")
 
 
 def students_answer(table: pd.DataFrame) -> str:
-    """Return how each arm does against D alone, from `problem4_students.students_table`."""
+    """Return how each arm does against D alone, from `tables.students_table`."""
     means = table.groupby("arm", sort=False)["test_accuracy"].mean()
     alone = means.index[1]
+    level = "unknown" if pd.isna(means[alone]) else f"{means[alone]:.1%}"
     parts = [
-        f"{arm} {_points(*differences(table, 'test_accuracy', 'arm', arm, alone))}"
+        f"{arm} {points(*differences(table, 'test_accuracy', 'arm', arm, alone))}"
         for arm in means.index[2:]
     ]
     beaten = [arm for arm in means.index[2:] if means[arm] > means["teacher"]]
     above = f"above it: {', '.join(beaten)}" if beaten else "no student is above it"
     return (
-        f"Against {alone} ({means[alone]:.1%}): {'; '.join(parts)} points.\n"
+        f"Against {alone} ({level}): {'; '.join(parts)} points.\n"
         f"The teacher has {means['teacher']:.1%}; {above}."
-    )
+    ) + _diverged(table, "arm")
 
 
 def p_answer(table: pd.DataFrame) -> str:
-    """Return what the largest P changes against P = 1, from `problem4_students.p_table`."""
+    """Return what the largest P changes against P = 1, from `tables.p_table`."""
     means = table.groupby("p").mean(numeric_only=True)
     first, last = means.iloc[0], means.iloc[-1]
     low, high = means.index[0], means.index[-1]
@@ -87,13 +79,13 @@ def p_answer(table: pd.DataFrame) -> str:
         f"{first['rare_right']:.0f} of them are right. Recall goes from {first['rare_recall']:.1%} "
         f"to {last['rare_recall']:.1%}, precision from {first['rare_precision']:.1%} to "
         f"{last['rare_precision']:.1%}.\n"
-        f"The student's accuracy changes by {_points(*rare)} points on rare classes and by "
-        f"{_points(*others)} on the others."
-    )
+        f"The student's accuracy changes by {points(*rare)} points on rare classes and by "
+        f"{points(*others)} on the others."
+    ) + _diverged(table, "p", "P = {}")
 
 
 def several_labels_answer(counts: pd.Series) -> str:
-    """Return how many images of D̂ carry several labels, from `problem4_students.label_counts`."""
+    """Return how many images of D̂ carry several labels, from `tables.label_counts`."""
     selected = int(counts[counts.index > 0].sum())
     several = int(counts[counts.index > 1].sum())
     return (
@@ -108,38 +100,46 @@ def best_k(table: pd.DataFrame) -> int:
 
 
 def k_answer(table: pd.DataFrame) -> str:
-    """Return the rise and the fall with K, from `problem4_students.k_table`.
+    """Return the rise and the fall with K, from `tables.k_table`.
 
     The best K is chosen on validation images; rise and fall are then read on the test set.
     """
+    diverged = _diverged(table, "k", "K = {:,}")
+    if table["validation_accuracy"].isna().all():
+        return f"There is no student to judge.{diverged}"
     best, low, high = best_k(table), int(table["k"].min()), int(table["k"].max())
-    means = table.groupby("k").mean(numeric_only=True)
     rise = differences(table, "test_accuracy", "k", best, low)
     fall = differences(table, "test_accuracy", "k", high, best)
-    if rise[0] > 0 > fall[0]:
+    if pd.isna(rise[0]) or pd.isna(fall[0]):
+        verdict = "Whether there is a rise and a fall cannot be told: too many diverged."
+    elif rise[0] > 0 > fall[0]:
         verdict = "Both the rise and the fall of Figure 5 are there."
     elif rise[0] > 0:
         verdict = "The rise is there, the fall is not."
     else:
         verdict = "There is no rise: the smallest K is the best."
-    purity = means["precision"]
+    purity = table.groupby("k")["precision"].mean()
     return (
         f"{verdict} K = {best:,} is best on validation images. On the test set accuracy rises by "
-        f"{_points(*rise)} points from K = {low:,} to there, and changes by {_points(*fall)} from "
+        f"{points(*rise)} points from K = {low:,} to there, and changes by {points(*fall)} from "
         f"there to K = {high:,}.\n"
         f"Meanwhile the pseudo-labels' precision goes from {purity[low]:.1%} over "
         f"{purity[best]:.1%} to {purity[high]:.1%}."
-    )
+    ) + diverged
 
 
-def _points(mean: float, spread: float) -> str:
-    """Return a difference in points with its sign, and its spread where there are seeds."""
-    text = f"{mean:+.1f}".replace("-", "−")
-    return text if pd.isna(spread) else f"{text} ± {spread:.1f}"
+def _diverged(table: pd.DataFrame, by: str, name: str = "{}") -> str:
+    """Return a line on the arms that diverged, with how many of their seeds; none, no line."""
+    counts = count_diverged(table, [by])
+    parts = [
+        f"{name.format(arm)} with {row['diverged']} of {row['seeds']} seeds"
+        for arm, row in counts[counts["diverged"] > 0].iterrows()
+    ]
+    return f"\n{_DIVERGED} {'; '.join(parts)}." if parts else ""
 
 
 def record(settings: Problem4, tables: Mapping[str, pd.DataFrame], **more: Any) -> dict[str, Any]:
-    """Return everything that Problem 4 found, ready for `results.save_json`.
+    """Return everything that Problem 4 found, ready for `files.save_json`.
 
     Each table becomes a list of rows; ``seconds`` in ``more`` is the training time of all runs on
     one core each, added up.
@@ -160,15 +160,14 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
          "a model's labels; a collection with its hashtags serves the first, without them the "
          "second.",
          "4.1"),
-        ("4.2a", 2, "Largely robust. Here: "
-         + noise_answer(tables["noise"]).splitlines()[0], "4.2a"),
+        ("4.2a", 2, "Largely robust. Here: " + _line(noise_answer(tables["noise"]), 0), "4.2a"),
         ("4.2b", 2, "It shifts the training distribution towards the target's. Here: "
-         + resampling_answer(tables["resampling"]).splitlines()[-2], "4.2b"),
+         + _line(resampling_answer(tables["resampling"]), 2), "4.2b"),
         ("4.3a", 4, "The teacher labels what nobody has labelled, and the student learns from the "
          "best of it: distillation. Here: "
          + students_answer(tables["teacher_student"]), "4.3a"),
         ("4.3b", 4, "K images for each class, from the P best classes of each image. Here: "
-         + p_answer(tables["p"]).splitlines()[0], "4.3b"),
+         + _line(p_answer(tables["p"]), 0), "4.3b"),
         ("4.3c", 4, "The K best-scored images of each class, so an image may stand under several. "
          "Here: " + several_labels_answer(labels), "4.3c"),
         ("4.3d", 2, "More images help until wrong labels outweigh them. Here: "
@@ -178,3 +177,9 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
         (question, points, answer.replace("\n", " "), where)
         for question, points, answer, where in answers
     ]
+
+
+def _line(answer: str, number: int) -> str:
+    """Return one line of an answer, and the last one where that is on diverged runs."""
+    lines = answer.splitlines()
+    return "\n".join([lines[number], *(line for line in lines if line.startswith(_DIVERGED))])

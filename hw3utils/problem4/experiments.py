@@ -1,17 +1,16 @@
-"""The experiments of 4.2: noisy labels, and resampling of a long tail.
+"""The recipes of Problem 4: noise and resampling (4.2), teacher and student (4.3).
 
-Descriptions only. Recipes are followed by `pretraining`, tabulated by `problem4_tables`, drawn by
-`plots.weak_supervision`; teacher and student (4.3) have their own file, `problem4_students`.
+Descriptions only: which images, which labels, how many updates. `recipes.train_all` follows them.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from hw3utils.data.images import ImageSet, Scale
 from hw3utils.problem4.labels import (
@@ -26,10 +25,14 @@ from hw3utils.problem4.recipes import TEACHER, Recipe, Stage
 from hw3utils.settings import Problem4
 
 SCALE = Scale(mean=(0.5,), std=(0.5,))
+LEARNING_RATE = 0.05
+FINETUNE_RATE = 0.01
+TEACHER_DECAY = 1e-3
+
 NOISE_RATES = (0.0, 0.10, 0.25, 0.50)
 RANDOM = "random weights"
-LEARNING_RATE = 0.05
-BANDS = {"head": slice(0, 3), "middle": slice(3, 7), "tail": slice(7, None)}
+BANDS = {"head": slice(0, 3), "middle": slice(3, 7), "tail": slice(7, None)}  # ranks, from 0
+ALONE, HARD, SELECTED, SOFT = "D alone", "all of U, hard", "D̂, then D", "all of U, soft"
 
 
 def noise_recipes(train: ImageSet, settings: Problem4) -> dict[tuple[Any, int], Recipe]:
@@ -40,12 +43,11 @@ def noise_recipes(train: ImageSet, settings: Problem4) -> dict[tuple[Any, int], 
     """
     recipes: dict[tuple[Any, int], Recipe] = {}
     for seed in range(settings.label_seeds):
-        generator = torch.Generator().manual_seed(seed)
-        clean, rest = known_and_rest(train.labels, settings.probe_images, generator)
+        clean, rest = known_and_rest(train.labels, settings.probe_images, _generator(seed))
         source = rest[: settings.noise_images]
         for rate in NOISE_RATES:
-            generator = torch.Generator().manual_seed(seed)
-            noisy = add_label_noise(train.labels[source], rate, train.num_classes, generator)
+            labels = train.labels[source]
+            noisy = add_label_noise(labels, rate, train.num_classes, _generator(seed))
             stage = Stage(source, noisy, settings.noise_updates, LEARNING_RATE)
             recipes[rate, seed] = Recipe(seed, (stage,), probe=clean)
         recipes[RANDOM, seed] = Recipe(seed, (), probe=clean)
@@ -73,27 +75,24 @@ def resampling_recipes(train: ImageSet, settings: Problem4) -> dict[tuple[str, i
     """
     recipes = {}
     draws = settings.tail_updates * Stage.batch_size
+    wanted = torch.tensor(tail_counts(settings, train.num_classes))
     for seed in range(settings.label_seeds):
-        generator = torch.Generator().manual_seed(seed)
+        generator = _generator(seed)
         clean, rest = known_and_rest(train.labels, settings.probe_images, generator)
-        counts = torch.empty(train.num_classes, dtype=torch.int64)
-        counts[classes_by_rank(train, seed)] = torch.tensor(
-            tail_counts(settings, train.num_classes)
-        )
         available = torch.bincount(train.labels[rest], minlength=train.num_classes)
+        counts = torch.empty_like(wanted)
+        counts[classes_by_rank(train, seed)] = wanted
         kept = counts.minimum(available).tolist()
         tail = rest[draw_long_tail(train.labels[rest], kept, generator)]
+        labels = train.labels[tail]
         for rule in RESAMPLING_RULES:
-            generator = torch.Generator().manual_seed(seed)
-            drawn = tail[resample(train.labels[tail], train.num_classes, rule, draws, generator)]
-            stage = Stage(drawn, train.labels[drawn], settings.tail_updates, LEARNING_RATE)
+            drawn = resample(labels, train.num_classes, rule, draws, _generator(seed))
+            stage = Stage(tail[drawn], labels[drawn], settings.tail_updates, LEARNING_RATE)
             recipes[rule, seed] = Recipe(seed, (stage,), probe=clean)
     return recipes
 
 
-def known_and_rest(
-    labels: Tensor, per_class: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def known_and_rest(labels: Tensor, per_class: int, generator: Generator) -> tuple[Tensor, Tensor]:
     """Draw equally many images of each class; return them, and all others in random order."""
     if labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"labels of shape {tuple(labels.shape)}: (N,) expected, N at least 1")
@@ -107,73 +106,59 @@ def known_and_rest(
 
 def classes_by_rank(train: ImageSet, seed: int) -> Tensor:
     """Return the classes in the order of their frequency in the long-tailed set."""
-    return torch.randperm(train.num_classes, generator=torch.Generator().manual_seed(seed))
-
-
-TEACHER_DECAY = 1e-3
-FINETUNE_RATE = 0.01
-ALONE, HARD, SELECTED, SOFT = "D alone", "all of U, hard", "D̂, then D", "all of U, soft"
+    return torch.randperm(train.num_classes, generator=_generator(seed))
 
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """One seed's labelled set D and unlabelled pool U, both as indices of training images.
+    """One seed's labelled set D and unlabelled pool U, which share no image."""
 
-    Attributes
-    ----------
-    seed : int
-        It was drawn with.
-    labelled, pool : Tensor
-        Indices, int64; they share no image.
-    logits : Tensor, optional
-        The teacher's, for the pool: shape (pool, C), float32.
-    rare : tuple of int
-        Classes that are rare in the pool.
-    """
-
-    seed: int
-    labelled: Tensor
-    pool: Tensor
-    logits: Tensor | None = None
-    rare: tuple[int, ...] = ()
+    seed: int  # they were drawn with
+    labelled: Tensor  # indices of training images, int64
+    pool: Tensor  # likewise
+    logits: Tensor | None = None  # the teacher's, for the pool: shape (pool, C), float32
+    rare: tuple[int, ...] = ()  # classes that are rare in the pool
 
 
 def collections(train: ImageSet, settings: Problem4) -> list[Collection]:
     """Draw D (equally many images of each class) and U for each seed."""
     drawn = []
     for seed in range(settings.student_seeds):
-        generator = torch.Generator().manual_seed(seed)
-        labelled, rest = known_and_rest(train.labels, settings.labelled, generator)
+        labelled, rest = known_and_rest(train.labels, settings.labelled, _generator(seed))
         drawn.append(Collection(seed, labelled, rest[: settings.pool]))
     return drawn
 
 
 def teacher_recipes(
-    drawn: list[Collection], train: ImageSet, settings: Problem4
+    drawn: Sequence[Collection], train: ImageSet, settings: Problem4
 ) -> dict[int, Recipe]:
     """Return each seed's recipe for a teacher: trained on D, then asked for U's logits."""
     recipes = {}
     for each in drawn:
-        stage = Stage(
-            each.labelled,
-            train.labels[each.labelled],
-            settings.teacher_updates,
-            LEARNING_RATE,
-            weight_decay=TEACHER_DECAY,
-        )
+        stage = _on_labelled(each, train, settings.teacher_updates, LEARNING_RATE, TEACHER_DECAY)
         recipes[each.seed] = Recipe(each.seed, (stage,), model=TEACHER, score=each.pool)
     return recipes
 
 
 def with_logits(
-    drawn: list[Collection], teachers: Mapping[int, Mapping[str, Any]]
+    drawn: Sequence[Collection], teachers: Mapping[int, Mapping[str, Any]]
 ) -> list[Collection]:
-    """Return the collections with the logits that each seed's teacher gave to the pool."""
-    return [dataclasses.replace(each, logits=teachers[each.seed]["logits"]) for each in drawn]
+    """Return the collections with the logits that each seed's teacher gave to the pool.
+
+    A seed whose teacher diverged gave none, and is left out. Raises a ValueError where all did.
+    """
+    scored = [
+        dataclasses.replace(each, logits=teachers[each.seed]["logits"])
+        for each in drawn
+        if "logits" in teachers[each.seed]
+    ]
+    if not scored:
+        raise ValueError("the teacher diverged with every seed: there is nobody to learn from")
+    return scored
 
 
 def rare_collections(
-    scored: list[Collection], train: ImageSet, settings: Problem4
+    scored: Sequence[Collection], train: ImageSet, settings: Problem4
 ) -> list[Collection]:
     """Return the collections with all but a few images of some classes taken out of the pool.
 
@@ -181,15 +166,14 @@ def rare_collections(
     """
     thinned = []
     for each in scored:
-        generator = torch.Generator().manual_seed(each.seed)
-        order = torch.randperm(train.num_classes, generator=generator)
+        order = torch.randperm(train.num_classes, generator=_generator(each.seed))
         rare = tuple(sorted(order[: settings.rare_classes].tolist()))
         labels = train.labels[each.pool]
         keep = torch.ones(len(labels), dtype=torch.bool)
         for label in rare:
             keep[torch.nonzero(labels == label).flatten()[settings.rare_images :]] = False
         thinned.append(
-            Collection(each.seed, each.labelled, each.pool[keep], each.logits[keep], rare)
+            dataclasses.replace(each, pool=each.pool[keep], logits=each.logits[keep], rare=rare)
         )
     return thinned
 
@@ -200,17 +184,17 @@ def select(scored: Collection, k: int, p: int) -> PseudoLabels:
 
 
 def student_recipe(
-    scored: Collection, selected: PseudoLabels, train: ImageSet, settings: Problem4
+    scored: Collection, k: int, p: int, train: ImageSet, settings: Problem4
 ) -> Recipe:
     """Return the recipe for a student: pre-trained on D̂, fine-tuned on D."""
-    stage = Stage(
-        scored.pool[selected.indices], selected.labels, settings.student_updates, LEARNING_RATE
-    )
+    selected = select(scored, k, p)
+    images = scored.pool[selected.indices]
+    stage = Stage(images, selected.labels, settings.student_updates, LEARNING_RATE)
     return Recipe(scored.seed, (stage, _finetuning(scored, train, settings)))
 
 
 def teaching_recipes(
-    scored: list[Collection], train: ImageSet, settings: Problem4
+    scored: Sequence[Collection], train: ImageSet, settings: Problem4
 ) -> dict[tuple[str, int], Recipe]:
     """Return the recipes of 4.3a by arm and seed: students that learn in four ways.
 
@@ -218,45 +202,54 @@ def teaching_recipes(
     other images, so that it spends them there.
     """
     recipes = {}
+    updates = settings.student_updates
+    # The square in the distillation loss makes steps grow with the temperature: undo that.
+    soft_rate = LEARNING_RATE / settings.temperature
     for each in scored:
         finetuning = _finetuning(each, train, settings)
-        updates = settings.student_updates
-        alone = Stage(each.labelled, train.labels[each.labelled], updates, LEARNING_RATE)
-        # The square in the distillation loss makes steps grow with the temperature: undo that.
-        rate = LEARNING_RATE / settings.temperature
-        soft = Stage(each.pool, each.logits, updates, rate, temperature=settings.temperature)
+        alone = _on_labelled(each, train, updates, LEARNING_RATE)
         hard = Stage(each.pool, each.logits.argmax(dim=1), updates, LEARNING_RATE)
+        soft = Stage(each.pool, each.logits, updates, soft_rate, temperature=settings.temperature)
         recipes[ALONE, each.seed] = Recipe(each.seed, (alone, finetuning))
-        recipes[SELECTED, each.seed] = student_recipe(
-            each, select(each, settings.k, settings.p), train, settings
-        )
+        recipes[SELECTED, each.seed] = student_recipe(each, settings.k, settings.p, train, settings)
         recipes[HARD, each.seed] = Recipe(each.seed, (hard, finetuning))
         recipes[SOFT, each.seed] = Recipe(each.seed, (soft, finetuning))
     return recipes
 
 
 def k_recipes(
-    scored: list[Collection], train: ImageSet, settings: Problem4
+    scored: Sequence[Collection], train: ImageSet, settings: Problem4
 ) -> dict[tuple[int, int], Recipe]:
     """Return the recipes of 4.3d, by K and seed."""
     return {
-        (k, each.seed): student_recipe(each, select(each, k, settings.p), train, settings)
+        (k, each.seed): student_recipe(each, k, settings.p, train, settings)
         for each in scored
         for k in settings.ks
     }
 
 
 def p_recipes(
-    thinned: list[Collection], train: ImageSet, settings: Problem4
+    thinned: Sequence[Collection], train: ImageSet, settings: Problem4
 ) -> dict[tuple[int, int], Recipe]:
     """Return the recipes of 4.3b, by P and seed, for pools with rare classes."""
     return {
-        (p, each.seed): student_recipe(each, select(each, settings.rare_k, p), train, settings)
+        (p, each.seed): student_recipe(each, settings.rare_k, p, train, settings)
         for each in thinned
         for p in settings.ps
     }
 
 
-def _finetuning(scored: Collection, train: ImageSet, settings: Problem4) -> Stage:
-    labels = train.labels[scored.labelled]
-    return Stage(scored.labelled, labels, settings.finetune_updates, FINETUNE_RATE)
+def _finetuning(each: Collection, train: ImageSet, settings: Problem4) -> Stage:
+    return _on_labelled(each, train, settings.finetune_updates, FINETUNE_RATE)
+
+
+def _on_labelled(
+    each: Collection, train: ImageSet, updates: int, lr: float, weight_decay: float = 0.0
+) -> Stage:
+    """Return a stage of training on D."""
+    labels = train.labels[each.labelled]
+    return Stage(each.labelled, labels, updates, lr, weight_decay=weight_decay)
+
+
+def _generator(seed: int) -> Generator:
+    return Generator().manual_seed(seed)

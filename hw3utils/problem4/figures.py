@@ -1,4 +1,8 @@
-"""Figures of Problem 4: noise, resampling, students, K and P."""
+"""Figures of Problem 4: noise, resampling, students, K and P.
+
+``means`` are those of `tables.mean_and_spread`: each accuracy with its spread, and of how many
+seeds; those that diverged are counted in red below the mean that they are not in.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,29 +15,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hw3utils.data.images import ImageSet
+from hw3utils.problem4.tables import count_diverged
 from hw3utils.style import COLOURS, MARKERS, show
 
-BLUE, RED, GREEN, PINK, GREY = *COLOURS[:4], "#777777"
+BLUE, RED, GREEN, PINK = COLOURS[:4]
+GREY, LIGHT_GREY, DARK_RED = "#777777", "#BBBBBB", "#A00000"
 
 
 def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
     """Draw test accuracy against label noise: frozen features, and the network's own last layer.
 
-    Parameters
-    ----------
-    means : DataFrame
-        Columns ``noise``, and mean and ``_sd`` of ``linear_accuracy`` and ``own_accuracy``; the row
-        whose noise is ``random_name`` gives the line below.
+    ``means`` are those of ``linear_accuracy`` and ``own_accuracy`` by ``noise``; the row whose
+    noise is ``random_name`` gives the line below.
     """
     figure, axes = plt.subplots()
     trained = means[means["noise"] != random_name]
     noise = 100 * trained["noise"].astype(float)
-    lines = (
-        ("linear_accuracy", "linear classifier on the frozen features", BLUE, "-", -0.25),
-        ("own_accuracy", "the network's own last layer", RED, "--", 0.25),
-    )
-    for marker, (column, label, colour, style, shift) in zip(MARKERS, lines, strict=False):
-        _errors(axes, noise + shift, trained, column, colour, marker, style, label)
+    _errors(
+        axes, noise - 0.25, trained, "linear_accuracy", color=BLUE, marker="o",
+        label="linear classifier on the frozen features",
+    )  # fmt: skip
+    _errors(
+        axes, noise + 0.25, trained, "own_accuracy", color=RED, marker="s", linestyle="--",
+        label="the network's own last layer",
+    )  # fmt: skip
+    _mark_diverged(axes, noise, trained)
     floor = 100 * float(means.loc[means["noise"] == random_name, "linear_accuracy"].iloc[0])
     axes.axhline(floor, color=GREY, linestyle=":", linewidth=1.4, label="linear, random features")
     axes.set_xticks(noise)
@@ -47,14 +53,8 @@ def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
 def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.DataFrame) -> Figure:
     """Draw what each rule does to the classes' shares, and accuracies before and after transfer.
 
-    Parameters
-    ----------
-    counts : sequence of int
-        Images of each rank.
-    shares : DataFrame
-        Rows are ranks, columns rules.
-    means : DataFrame
-        Columns ``rule``, ``band``, and mean and ``_sd`` of ``own_accuracy``, ``linear_accuracy``.
+    ``counts`` are images of each rank; the rows of ``shares`` are ranks, its columns rules;
+    ``means`` are those of ``own_accuracy`` and ``linear_accuracy`` by ``rule`` and ``band``.
     """
     figure, (left, before, after) = plt.subplots(
         1, 3, figsize=(10.5, 3.9), gridspec_kw={"width_ratios": (1, 1.1, 1.1)}
@@ -82,6 +82,7 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.Dat
                 places, 100 * rows[column], 0.24, color=colour, yerr=100 * rows[f"{column}_sd"],
                 error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
             )  # fmt: skip
+            _mark_diverged(axes, places, rows)
         axes.set_xticks(range(len(bands)), bands)
         axes.set_ylim(0, 100)
         axes.set_title(title)
@@ -93,15 +94,21 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.Dat
 def students(table: pd.DataFrame) -> Figure:
     """Draw each arm's test accuracy: a dot for each seed, a bar for the mean.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Columns ``arm``, ``seed``, ``test_accuracy``; the teacher's arm is called ``teacher``.
+    ``table`` has the columns ``arm``, ``seed``, ``test_accuracy`` and ``diverged``; the teacher's
+    arm is called ``teacher``.
     """
     figure, axes = plt.subplots(figsize=(7, 3.2))
-    arms = list(dict.fromkeys(table["arm"]))[::-1]
+    counts = count_diverged(table, ["arm"])[::-1]
+    arms = list(counts.index)
     for row, arm in enumerate(arms):
-        values = 100 * table.loc[table["arm"] == arm, "test_accuracy"]
+        values = 100 * table.loc[table["arm"] == arm, "test_accuracy"].dropna()
+        if lost := counts.loc[arm, "diverged"]:
+            axes.text(
+                0.01, row, f"× {lost} of {counts.loc[arm, 'seeds']} diverged", color=DARK_RED,
+                fontsize=8, va="center", transform=axes.get_yaxis_transform(),
+            )  # fmt: skip
+        if values.empty:
+            continue
         colour = RED if arm == "teacher" else BLUE
         axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.55, markersize=7)
         mean = float(values.mean())
@@ -122,37 +129,28 @@ def students(table: pd.DataFrame) -> Figure:
 def p_panels(means: pd.DataFrame) -> Figure:
     """Draw what P does for the classes that are rare in the pool: labels, recall, accuracy.
 
-    Parameters
-    ----------
-    means : DataFrame
-        Columns ``p``, ``rare_rows``, ``rare_right``, and mean and ``_sd`` of ``rare_recall``,
-        ``rare_precision``, ``rare_accuracy``, ``other_accuracy``.
+    ``means`` are those of `tables.p_table` by ``p``.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.7))
     places = np.arange(len(means))
     left.bar(places, means["rare_right"], 0.6, color=GREEN, label="right")
     left.bar(
         places, means["rare_rows"] - means["rare_right"], 0.6, bottom=means["rare_right"],
-        color="#BBBBBB", label="wrong",
+        color=LIGHT_GREY, label="wrong",
     )  # fmt: skip
     left.set_ylabel("pseudo-labels that name a rare class")
     left.set_title("Labels that rare classes get")
     left.set_ylim(top=1.25 * float(means["rare_rows"].max()))
     left.legend(ncols=2, loc="upper left")
-    for column, label, colour, marker in (
-        ("rare_recall", "recall", GREEN, "o"),
-        ("rare_precision", "precision", PINK, "s"),
-    ):
-        _errors(middle, places, means, column, colour, marker, "-", label)
+    _errors(middle, places, means, "rare_recall", color=GREEN, marker="o", label="recall")
+    _errors(middle, places, means, "rare_precision", color=PINK, marker="s", label="precision")
     middle.set_ylim(0, 100)
     middle.set_ylabel("rare classes (%)")
     middle.set_title("How many are found, how clean")
     middle.legend()
-    for column, label, colour, marker in (
-        ("other_accuracy", "other classes", BLUE, "o"),
-        ("rare_accuracy", "rare classes", RED, "s"),
-    ):
-        _errors(right, places, means, column, colour, marker, "-", label)
+    _errors(right, places, means, "other_accuracy", color=BLUE, marker="o", label="other classes")
+    _errors(right, places, means, "rare_accuracy", color=RED, marker="s", label="rare classes")
+    _mark_diverged(right, places, means)
     right.set_ylabel("student's test accuracy (%)")
     right.set_title("The student")
     right.legend()
@@ -165,19 +163,15 @@ def p_panels(means: pd.DataFrame) -> Figure:
 def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -> Figure:
     """Draw the student's accuracy, and below it the pseudo-labels' precision, against K.
 
-    Parameters
-    ----------
-    means : DataFrame
-        Columns ``k``, and mean and ``_sd`` of ``test_accuracy``; trained with the P given.
-    curve : DataFrame
-        Columns ``p``, ``k``, ``precision``: also for other P, which need no training.
-    baseline : float
-        Test accuracy of the student that saw D alone.
-    p : int
-        Its line is drawn boldly.
+    ``means`` are those of ``test_accuracy`` by ``k``, of students trained with the ``p`` given,
+    whose line is drawn boldly below; ``curve`` has the columns ``p``, ``k`` and ``precision``, also
+    for other P, which need no training. ``baseline`` is the test accuracy of the student that saw
+    D alone.
     """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6.2), sharex=True)
-    _errors(above, means["k"], means, "test_accuracy", BLUE, "o", "-", f"student, P = {p}")
+    label = f"student, P = {p}"
+    _errors(above, means["k"], means, "test_accuracy", color=BLUE, marker="o", label=label)
+    _mark_diverged(above, means["k"], means)
     above.axhline(100 * baseline, color=GREY, linestyle="--", linewidth=1.2, label="on D alone")
     above.set_ylabel("test accuracy (%)")
     above.set_title("The student's accuracy")
@@ -202,12 +196,7 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
 def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
     """Draw images that are in D̂ under several labels, with the teacher's score for each label.
 
-    Parameters
-    ----------
-    images : ImageSet
-        The true class stands above each image.
-    found : sequence of dict
-        ``index``, ``labels`` and ``scores`` of each image.
+    The true class stands above each image; ``found`` is what `tables.several_labels` returns.
     """
     figure, panels = plt.subplots(
         2, len(found), figsize=(1.75 * len(found), 3.6), height_ratios=(1.1, 1), squeeze=False
@@ -216,7 +205,7 @@ def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
         show(above, images.images[each["index"]])
         true = int(images.labels[each["index"]])
         above.set_title(f"true: {images.class_names[true]}", fontsize=9, loc="center")
-        colours = [GREEN if label == true else "#BBBBBB" for label in each["labels"]]
+        colours = [GREEN if label == true else LIGHT_GREY for label in each["labels"]]
         rows = range(len(each["labels"]))
         below.barh(rows, each["scores"], color=colours)
         for row, label in zip(rows, each["labels"], strict=True):
@@ -230,18 +219,19 @@ def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _errors(
-    axes: Axes,
-    places: Any,
-    means: pd.DataFrame,
-    column: str,
-    colour: str,
-    marker: str,
-    style: str,
-    label: str,
-) -> None:
+def _errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **style: Any) -> None:
     """Draw means in percent with error bars of one standard deviation, where there are seeds."""
-    axes.errorbar(
-        places, 100 * means[column], yerr=100 * means[f"{column}_sd"].fillna(0), color=colour,
-        marker=marker, linestyle=style, capsize=3, elinewidth=1, label=label,
-    )  # fmt: skip
+    spread = 100 * means[f"{column}_sd"].fillna(0)
+    axes.errorbar(places, 100 * means[column], yerr=spread, capsize=3, elinewidth=1, **style)
+
+
+def _mark_diverged(axes: Axes, places: Any, means: pd.DataFrame) -> None:
+    """Write at the foot of the axes, below each mean, how many of its seeds diverged, if any."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.7}
+    for place, lost, seeds in zip(places, means["diverged"], means["seeds"], strict=True):
+        if lost:
+            axes.annotate(
+                f"× {lost} of {seeds} diverged", (place, 0), (0, 4), rotation=90, ha="center",
+                xycoords=("data", "axes fraction"), textcoords="offset points", color=DARK_RED,
+                fontsize=7.5, bbox=box,
+            )  # fmt: skip

@@ -1,8 +1,6 @@
-"""Weak supervision: pseudo-labels, noisy labels and long-tailed sets.
+"""What Mahajan et al. 2018 (1805.00932) do to labels: noise, long tails and resampling.
 
-What Mahajan et al. 2018 (1805.00932) and Yalniz et al. 2019 (1905.00546) do to labels, as pure
-functions; every random choice comes from the caller's generator. Nothing here trains. The
-selection of pseudo-labels has a file of its own, `pseudo_labels`.
+Pure functions; every random choice comes from the caller's generator. Nothing here trains.
 """
 
 import math
@@ -19,22 +17,12 @@ RESAMPLING_RULES = {"natural": 1.0, "square root": 0.5, "uniform": 0.0}
 def add_label_noise(
     labels: Tensor, rate: float, num_classes: int, generator: torch.Generator
 ) -> Tensor:
-    """Replace a fraction of the labels by others, drawn from the labels' own distribution.
+    """Return labels (N,), int64, a fraction of which is replaced by draws from the same labels.
 
-    As in Mahajan et al. 2018 (1805.00932): the replacement follows the marginal distribution. Here
-    it is never the label that it replaces, so exactly ``round(rate · N)`` labels are wrong.
-
-    Parameters
-    ----------
-    labels : Tensor
-        Shape (N,), int64, in 0..num_classes − 1. Left as it is; a new tensor is returned.
-    rate : float
-        Fraction to replace, in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        The rate or a label is out of range, or there is but one class to draw from.
+    As in Mahajan et al. 2018: the replacement follows the marginal distribution. Here it is never
+    the label that it replaces, so exactly ``round(rate · N)`` labels are wrong. Raises a ValueError
+    where the rate is not in [0, 1], a label is not in 0..num_classes − 1, or there is but one class
+    to draw from.
     """
     marginal = _class_counts(labels, num_classes).double()
     if not 0 <= rate <= 1:
@@ -56,10 +44,8 @@ def add_label_noise(
 def zipf_counts(num_classes: int, largest: int, exponent: float) -> list[int]:
     """Return the number of images for each rank r = 1, 2, …: ``largest / r**exponent``, at least 1.
 
-    Raises
-    ------
-    ValueError
-        ``num_classes`` or ``largest`` is below 1, or the exponent is negative or not finite.
+    Raises a ValueError where ``num_classes`` or ``largest`` is below 1, or the exponent is negative
+    or not finite.
     """
     check_whole_number("num_classes", num_classes)
     check_whole_number("largest", largest)
@@ -71,10 +57,7 @@ def zipf_counts(num_classes: int, largest: int, exponent: float) -> list[int]:
 def draw_long_tail(labels: Tensor, counts: list[int], generator: torch.Generator) -> Tensor:
     """Return the indices of a random subset with ``counts[c]`` images of class c, in random order.
 
-    Raises
-    ------
-    ValueError
-        A count is negative or exceeds its class, or all are 0.
+    Raises a ValueError where a count is negative or exceeds its class, or all are 0.
     """
     available = _class_counts(labels, len(counts)).tolist()
     for label, (asked, there) in enumerate(zip(counts, available, strict=True)):
@@ -83,8 +66,7 @@ def draw_long_tail(labels: Tensor, counts: list[int], generator: torch.Generator
     if not any(counts):
         raise ValueError("no image asked for: at least one count must be greater than 0")
     order = torch.randperm(len(labels), generator=generator)
-    parts = [order[labels[order] == label][:count] for label, count in enumerate(counts)]
-    drawn = torch.cat(parts)
+    drawn = torch.cat([order[labels[order] == c][:count] for c, count in enumerate(counts)])
     return drawn[torch.randperm(len(drawn), generator=generator)]
 
 
@@ -93,28 +75,11 @@ def resample(
 ) -> Tensor:
     """Draw ``n`` indices so that a class with m images gets a share in proportion to m, √m or 1.
 
-    The rules of Mahajan et al. 2018: natural, square-root and uniform sampling. Shares are rounded
-    (largest remainder), and within a class every image is drawn equally often, give or take one:
-    "natural" with n = N is every image once.
-
-    Parameters
-    ----------
-    labels : Tensor
-        Shape (N,), int64.
-    rule : str
-        One of `RESAMPLING_RULES`.
-    n : int
-        At least 1; may exceed N, then images repeat.
-
-    Returns
-    -------
-    Tensor
-        Shape (n,), int64, in random order.
-
-    Raises
-    ------
-    ValueError
-        The rule is unknown, ``n`` is below 1, or a label is out of range.
+    The `RESAMPLING_RULES` of Mahajan et al. 2018: natural, square-root and uniform sampling. Shares
+    are rounded (largest remainder), and within a class every image is drawn equally often, give or
+    take one: "natural" with n = N, the number of labels, is every image once; with n > N images
+    repeat. The indices, shape (n,), int64, are in random order. Raises a ValueError where the rule
+    is unknown, ``n`` is below 1, or a label is out of range.
     """
     if rule not in RESAMPLING_RULES:
         raise ValueError(f"unknown rule {rule!r}: choose one of {', '.join(RESAMPLING_RULES)}")
@@ -136,12 +101,10 @@ def resample(
 
 
 def _class_counts(labels: Tensor, num_classes: int) -> Tensor:
-    """Return the number of labels of each class, refusing labels that are none."""
+    """Return the number of labels of each class; raises a ValueError where labels are none."""
     if labels.dtype != torch.int64 or labels.ndim != 1 or len(labels) == 0:
         raise ValueError("labels must be a non-empty one-dimensional int64 tensor")
-    if int(labels.min()) < 0 or int(labels.max()) >= num_classes:
-        raise ValueError(
-            f"labels lie in {int(labels.min())}..{int(labels.max())}, "
-            f"allowed are 0..{num_classes - 1}"
-        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise ValueError(f"labels lie in {low}..{high}, allowed are 0..{num_classes - 1}")
     return torch.bincount(labels, minlength=num_classes)

@@ -1,7 +1,7 @@
 """From a teacher's probabilities to pseudo-labels: stage 2 of Yalniz et al. 2019 (1905.00546).
 
-Written for pools of millions of images: partial sorting, one chunk at a time. Scores come from a
-teacher trained elsewhere (`pretraining`); `weak_supervision` offers these functions beside its own.
+Written for pools of millions of images: partial sorting, one chunk at a time. The teacher that
+gives the probabilities is trained elsewhere, by `recipes`.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from torch import Tensor
 from hw3utils.checks import check_whole_number
 
 SUM_TOLERANCE = 1e-3
+Candidates = tuple[Tensor, Tensor, Tensor]  # scores, labels and pool indices, each of shape (n,)
 
 
 @dataclass(frozen=True)
@@ -22,26 +23,15 @@ class PseudoLabels:
 
     An image that is among the top K of several classes stands here once for each of them. Rows are
     ordered by class, then by falling score, then by rising index.
-
-    Attributes
-    ----------
-    indices : Tensor
-        Shape (M,), int64: the position of each row's image in the pool.
-    labels : Tensor
-        Shape (M,), int64: the class it was selected for.
-    scores : Tensor
-        Shape (M,), float32: the teacher's probability of that class.
-    num_classes, pool_size, k, p : int
-        What was asked of how many.
     """
 
-    indices: Tensor
-    labels: Tensor
-    scores: Tensor
+    indices: Tensor  # shape (M,), int64: the position of each row's image in the pool
+    labels: Tensor  # shape (M,), int64: the class it was selected for
+    scores: Tensor  # shape (M,), float32: the teacher's probability of that class
     num_classes: int
     pool_size: int
-    k: int
-    p: int
+    k: int  # images that each class should get
+    p: int  # classes that each image could stand for
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -90,7 +80,8 @@ def select_top_k(
         The probabilities are not floating-point numbers.
     ValueError
         ``k``, ``p`` or ``chunk_size`` is out of range, the shape is not (N, C) with N and C at
-        least 1, or a row holds NaN or negative numbers or does not sum to 1 (within 0.001).
+        least 1, or a row holds NaN or negative numbers or does not sum to 1 (within 0.001, or
+        within twice the dtype's ``eps`` where that is more: 0.016 in bfloat16).
     """
     if len(probabilities.shape) != 2 or 0 in probabilities.shape:
         raise ValueError(
@@ -111,26 +102,18 @@ def select_top_k_from_chunks(
 ) -> PseudoLabels:
     """Do what `select_top_k` does for a pool that arrives in pieces and never exists as a whole.
 
-    Memory is in proportion to ``num_classes · k`` plus one chunk, whatever the size of the pool: a
-    candidate below its class's K-th best score so far is dropped at once, and the rest is cut down
-    to K for each class whenever it has grown to twice that.
-
-    Parameters
-    ----------
-    chunks : iterable of Tensor
-        Each of shape (n, num_classes), floats; together the pool, in order.
-
-    Raises
-    ------
-    TypeError, ValueError
-        See `select_top_k`; also when there is no chunk at all.
+    Each chunk has the shape (n, num_classes); together, in order, they are the pool. Memory is in
+    proportion to ``num_classes · k`` plus one chunk, whatever the size of the pool: a candidate
+    below its class's K-th best score so far is dropped at once, and the rest is cut down to K for
+    each class whenever it has grown to twice that. Raises what `select_top_k` raises, and a
+    ValueError where there is no image at all.
     """
     check_whole_number("k", k)
     check_whole_number("p", p)
     if p > num_classes:
         raise ValueError(f"p={p}: an image has {num_classes} classes to choose from, not more")
-    best = _empty_candidates()
-    waiting = [best]
+    none = torch.empty(0, dtype=torch.int64)
+    waiting: list[Candidates] = [(torch.empty(0), none, none)]
     threshold = torch.full((num_classes,), -1.0)
     seen = num_waiting = 0
     for chunk in chunks:
@@ -148,16 +131,8 @@ def select_top_k_from_chunks(
     return PseudoLabels(indices, labels, scores, num_classes, seen, k, p)
 
 
-Candidates = tuple[Tensor, Tensor, Tensor]
-
-
-def _empty_candidates() -> Candidates:
-    whole = torch.empty(0, dtype=torch.int64)
-    return torch.empty(0), whole, whole
-
-
 def _top_classes(chunk: Tensor, offset: int, p: int) -> Candidates:
-    """Return the scores, labels and pool indices of each image's top P classes, image by image."""
+    """Return each image's top P classes, image by image."""
     num_classes = chunk.shape[1]
     scores, labels = chunk.topk(min(p + 1, num_classes), dim=1)
     # topk breaks ties as it likes: where the class at rank P ties with the next one, a stable sort
@@ -188,19 +163,24 @@ def _best_of_each_class(
 
 
 def _checked(chunk: Tensor, offset: int, num_classes: int) -> Tensor:
-    """Return a chunk in float32 after making sure that its rows are distributions."""
+    """Return a chunk in float32 after making sure that its rows are distributions.
+
+    Each probability was rounded to its dtype, by up to eps/2 of its size, when it was stored, and
+    in the steps of a softmax that computes in that dtype: the sum may be off by as much.
+    """
     if not chunk.is_floating_point():
         raise TypeError(f"probabilities must be floating-point numbers, not {chunk.dtype}")
     if chunk.ndim != 2 or chunk.shape[1] != num_classes:
         raise ValueError(f"chunks must be images × {num_classes}, not {tuple(chunk.shape)}")
+    tolerance = max(SUM_TOLERANCE, 2 * torch.finfo(chunk.dtype).eps)
     chunk = chunk.detach().to("cpu", torch.float32)
     sums = chunk.sum(dim=1)
-    good = ((sums - 1).abs() <= SUM_TOLERANCE) & (chunk.amin(dim=1) >= 0)
+    good = ((sums - 1).abs() <= tolerance) & (chunk.amin(dim=1) >= 0)
     if not good.all():
         row = int(torch.nonzero(~good)[0])
         raise ValueError(
             f"row {offset + row} is no distribution over classes: its values lie in "
-            f"{chunk[row].min():.3g}..{chunk[row].max():.3g} and sum to {sums[row]:.3g}, not 1 "
+            f"{chunk[row].min():.3g}..{chunk[row].max():.3g} and sum to {sums[row]:.6g}, not 1 "
             "(logits need a softmax first)"
         )
     return chunk

@@ -1,60 +1,44 @@
 """Training in stages, each on images and labels of its own, and the judging of what was learned.
 
-For Problem 4: pre-train on noisy, resampled or pseudo-labels, then fine-tune, or freeze the
-features under a linear classifier. Goes through the cache and the processes of `sweeps`.
+Pre-train on noisy, resampled or pseudo-labels, then fine-tune, or freeze the features under a
+linear classifier. What is cached, and where it is computed, is the business of `training.sweeps`.
 """
 
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from hw3utils.data.images import ImageSet, Scale, Splits
-from hw3utils.training import fingerprints, networks, sweeps
+from hw3utils.training import fingerprints, loop, networks, sweeps
 from hw3utils.training.linear import fit_linear_classifier
-from hw3utils.training.loop import fit, minibatches, sgd
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import LinearDecay
 
 TEACHER = "teacher"
+MOST_TEMPERATURE = 1e6
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
     """One stage of training, of a fixed number of updates whatever the number of images.
 
-    Attributes
-    ----------
-    indices : Tensor
-        Shape (n,), int64: which of the training images. They are gone through in random order,
-        again and again, until the updates are done.
-    targets : Tensor
-        Either shape (n,), int64: labels; or shape (n, C), float32: a teacher's logits, to be
-        distilled.
-    updates : int
-        Weight updates; the learning rate falls to zero over them.
-    lr : float
-        Learning rate at the start.
-    batch_size : int
-        Images for each update.
-    weight_decay : float
-        Of SGD, whose momentum is 0.9.
-    temperature : float
-        Of distillation; unused with labels.
+    The images are gone through in random order, again and again, until the updates are done.
     """
 
-    indices: Tensor
-    targets: Tensor
-    updates: int
-    lr: float
+    indices: Tensor  # shape (n,), int64: which of the training images
+    targets: Tensor  # (n,), int64: labels; or (n, C), float32: a teacher's logits, to be distilled
+    updates: int  # weight updates
+    lr: float  # learning rate at the start; it falls to zero over the updates
     batch_size: int = 64
-    weight_decay: float = 0.0
-    temperature: float = 1.0
+    weight_decay: float = 0.0  # of SGD, whose momentum is 0.9
+    temperature: float = 1.0  # of distillation; unused with labels
 
     def __post_init__(self) -> None:
         if len(self.indices) == 0 or len(self.indices) != len(self.targets):
@@ -65,27 +49,13 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """A network, how it is trained, and what is asked of it.
+    """A network, how it is trained, and what is asked of it."""
 
-    Attributes
-    ----------
-    seed : int
-        Decides the initial weights and the order of the images.
-    stages : tuple of Stage
-        One after the other; with none, the network stays random.
-    model : str
-        A name that `models.build` knows, or ``"teacher"``.
-    probe : Tensor, optional
-        Indices of training images: freeze the features and fit a linear classifier on these.
-    score : Tensor, optional
-        Indices of training images whose logits are asked for.
-    """
-
-    seed: int
-    stages: tuple[Stage, ...]
-    model: str = "lenet5"
-    probe: Tensor | None = None
-    score: Tensor | None = None
+    seed: int  # decides the initial weights and the order of the images
+    stages: tuple[Stage, ...]  # one after the other; with none, the network stays random
+    model: str = "lenet5"  # a name that `networks.build` knows
+    probe: Tensor | None = None  # training images on which a linear classifier judges the features
+    score: Tensor | None = None  # training images whose logits are asked for
 
 
 def train_all(
@@ -99,20 +69,20 @@ def train_all(
 ) -> dict[Any, dict[str, Any]]:
     """Follow every recipe that is not in the cache yet, in parallel.
 
+    Training ends with the first stage that diverges. What it leaves is not judged, so that no
+    number of it gets into a mean: of the results below, such a recipe has the first three alone.
+    The test set is looked at once, after the last stage. Raises a ValueError, before any training,
+    where an index, a label or the width of the logits does not fit the images.
+
     Returns
     -------
     dict
-        Under each recipe's name a dict: ``stage_accuracy``, the validation accuracy after each
-        stage; ``validation_hits`` and ``test_hits``, the fraction of each class's images that the
-        final network classifies correctly, shape (C,); ``probe_validation_hits`` and
-        ``probe_test_hits``, those of the linear classifier where there is a ``probe``; ``logits``
-        of the images to ``score``; ``seconds``. The test set is looked at once, after the last
-        stage.
-
-    Raises
-    ------
-    ValueError
-        An index, a label or the width of the logits does not fit the images.
+        Under each recipe's name a dict: ``diverged``, for each stage begun, whether it diverged
+        (see `training.loop.has_diverged`); ``stage_accuracy``, the validation accuracy after each
+        of them, NaN where it diverged; ``seconds``; ``validation_hits`` and ``test_hits``, the
+        fraction of each class's images that the final network classifies correctly, shape (C,);
+        ``probe_validation_hits`` and ``probe_test_hits``, those of the linear classifier where
+        there is a ``probe``; ``logits`` of the images to ``score``.
     """
     for recipe in recipes.values():
         _check(recipe, splits.train)
@@ -134,53 +104,39 @@ def train_all(
 
 @fingerprints.task
 def _follow(
-    recipe: Recipe,
-    class_names: tuple[str, ...],
-    scale: Scale,
-    *tensors: Tensor,
+    recipe: Recipe, class_names: tuple[str, ...], scale: Scale, *tensors: Tensor
 ) -> dict[str, Any]:
     """Follow one recipe; the tensors are images and labels of the three parts, in order."""
     began = time.perf_counter()
-    train, validation, test = (
-        ImageSet(images, labels, class_names)
-        for images, labels in zip(tensors[::2], tensors[1::2], strict=True)
-    )
-    model = networks.build(recipe.model, train.num_classes, recipe.seed)
-    order = torch.Generator().manual_seed(recipe.seed)
-    stage_accuracy = []
+    pairs = zip(tensors[::2], tensors[1::2], strict=True)
+    splits = Splits(*(ImageSet(images, labels, class_names) for images, labels in pairs))
+    model = networks.build(recipe.model, splits.train.num_classes, recipe.seed)
+    order = Generator().manual_seed(recipe.seed)
+    diverged, stage_accuracy = [], []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)  # the teacher's dropout draws from the global generator
         for stage in recipe.stages:
-            _train_stage(model, stage, recipe, train, validation, scale, order)
-            stage_accuracy.append(_hits(model, validation, scale).mean().item())
-    result: dict[str, Any] = {"stage_accuracy": stage_accuracy}
-    if recipe.score is not None:
-        result["logits"] = _logits(model, train.images[recipe.score], scale)
-    if recipe.probe is not None:
-        known = train.subset(recipe.probe)
-        backbone = nn.Sequential(*list(model.children())[:-1])
-        features = _logits(backbone, known.images, scale)
-        classifier = fit_linear_classifier(features, known.labels, train.num_classes)
-        probe = nn.Sequential(backbone, classifier)
-        result["probe_validation_hits"] = _hits(probe, validation, scale)
-        result["probe_test_hits"] = _hits(probe, test, scale)
-    return result | {
-        "validation_hits": _hits(model, validation, scale),
-        "test_hits": _hits(model, test, scale),
+            diverged.append(_train_stage(model, stage, recipe, splits, scale, order))
+            if diverged[-1]:
+                stage_accuracy.append(math.nan)
+                break
+            stage_accuracy.append(_hits(model, splits.validation, scale).mean().item())
+    judged = {} if any(diverged) else _judge(model, recipe, splits, scale)
+    return {
+        "diverged": diverged,
+        "stage_accuracy": stage_accuracy,
         "seconds": time.perf_counter() - began,
+        **judged,
     }
 
 
 def _train_stage(
-    model: nn.Module,
-    stage: Stage,
-    recipe: Recipe,
-    train: ImageSet,
-    validation: ImageSet,
-    scale: Scale,
-    order: torch.Generator,
-) -> None:
-    """Train in place for one stage: as one epoch over as many images as its updates take."""
+    model: nn.Module, stage: Stage, recipe: Recipe, splits: Splits, scale: Scale, order: Generator
+) -> bool:
+    """Train in place for one stage, and return whether it diverged.
+
+    A stage is one epoch over as many images, drawn again and again, as its updates take.
+    """
     run = Run(
         recipe.model,
         LinearDecay(stage.lr),
@@ -190,27 +146,86 @@ def _train_stage(
         seed=recipe.seed,
     )
     drawn = _passes(len(stage.indices), stage.updates * stage.batch_size, order)
-    images = train.images[stage.indices[drawn]]
-    if stage.targets.ndim == 1:
-        wanted = ImageSet(images, stage.targets[drawn], train.class_names)
-        fit(model, run, wanted, validation, scale)
-        return
-    optimizer = sgd(model, run)
-    scheduler = run.schedule.build(optimizer, stage.updates)
-    targets = stage.targets[drawn]
-    model.train()
-    for batch in minibatches(len(images), stage.batch_size, order):
-        optimizer.zero_grad(set_to_none=True)
-        logits = model(scale(images[batch]))
-        distillation_loss(logits, targets[batch], stage.temperature).backward()
-        optimizer.step()
-        scheduler.step()
+    images, targets = splits.train.subset(stage.indices[drawn]), stage.targets[drawn]
+    if targets.ndim == 2:
+        return _distil(model, run, images, targets, stage.temperature, scale, order)
+    return loop.fit(model, run, replace(images, labels=targets), splits.validation, scale).diverged
 
 
-def _passes(num_images: int, n: int, generator: torch.Generator) -> Tensor:
+def _passes(num_images: int, n: int, generator: Generator) -> Tensor:
     """Return ``n`` indices: whole passes over the images in random order, the last one cut off."""
     passes = [torch.randperm(num_images, generator=generator) for _ in range(-(-n // num_images))]
     return torch.cat(passes)[:n]
+
+
+def _distil(
+    model: nn.Module,
+    run: Run,
+    images: ImageSet,
+    teacher_logits: Tensor,
+    temperature: float,
+    scale: Scale,
+    order: Generator,
+) -> bool:
+    """Do one epoch as `training.loop.fit` does, with `distillation_loss`; return the same verdict.
+
+    Guessing costs ln(classes) here too, once the square of the temperature is taken out.
+    """
+    optimizer = loop.sgd(model, run)
+    scheduler = run.schedule.build(optimizer, run.num_updates(len(images)))
+    model.train()
+    total, seen = 0.0, 0
+    batches = loop.minibatches(len(images), run.batch_sizes[0], order)
+    for update, batch in enumerate(batches, start=1):
+        optimizer.zero_grad(set_to_none=True)
+        logits = model(scale(images.images[batch]))
+        loss = distillation_loss(logits, teacher_logits[batch], temperature)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        total += (loss.detach() / temperature**2).item() * len(batch)
+        seen += len(batch)
+        if update % loop.DIVERGENCE_CHECK_EVERY == 0 and loop.has_diverged(total / seen, images):
+            return True
+    return loop.has_diverged(total / seen, images, loop.DIVERGED_AT_THE_END)
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Return the mean cross-entropy between softened outputs, times the temperature squared.
+
+    Hinton et al. 2015 (1503.02531, Sec. 2): both softmaxes, over logits of shape (N, C), float32,
+    are taken at the same temperature (1 leaves the teacher's probabilities as they are); the square
+    keeps the size of the gradients as it changes. Raises a ValueError where the temperature is not
+    in (0, 10⁶], or the shapes differ or are not (N, C).
+    """
+    if not 0 < temperature <= MOST_TEMPERATURE:
+        raise ValueError(
+            f"temperature={temperature!r}: must be greater than 0, at most {MOST_TEMPERATURE:g}"
+        )
+    if logits.ndim != 2 or logits.shape != teacher_logits.shape:
+        raise ValueError(f"logits of {tuple(logits.shape)} and {tuple(teacher_logits.shape)}")
+    soft = F.softmax(teacher_logits / temperature, dim=1)
+    return F.cross_entropy(logits / temperature, soft) * temperature**2
+
+
+def _judge(model: nn.Module, recipe: Recipe, splits: Splits, scale: Scale) -> dict[str, Tensor]:
+    """Return what `train_all` says of a network whose training has ended well."""
+    train, validation, test = splits
+    judged = {
+        "validation_hits": _hits(model, validation, scale),
+        "test_hits": _hits(model, test, scale),
+    }
+    if recipe.score is not None:
+        judged["logits"] = _logits(model, train.images[recipe.score], scale)
+    if recipe.probe is not None:
+        known = train.subset(recipe.probe)
+        backbone = nn.Sequential(*list(model.children())[:-1])
+        features = _logits(backbone, known.images, scale)
+        classifier = fit_linear_classifier(features, known.labels, train.num_classes)
+        probe = nn.Sequential(backbone, classifier)
+        judged["probe_validation_hits"] = _hits(probe, validation, scale)
+        judged["probe_test_hits"] = _hits(probe, test, scale)
+    return judged
 
 
 @torch.no_grad()
@@ -238,46 +253,15 @@ def _cost(recipe: Recipe) -> float:
 
 def _check(recipe: Recipe, train: ImageSet) -> None:
     """Refuse a recipe whose tensors do not fit the images, before any training."""
-    stages: Sequence[Stage] = recipe.stages
-    asked = [*(stage.indices for stage in stages), recipe.probe, recipe.score]
-    for indices in asked:
-        if indices is not None and not 0 <= int(indices.min()) <= int(indices.max()) < len(train):
+    for indices in (*(stage.indices for stage in recipe.stages), recipe.probe, recipe.score):
+        if indices is not None and not _all_below(len(train), indices):
             raise ValueError(f"indices must lie in 0..{len(train) - 1}, the training images")
-    for targets in (stage.targets for stage in stages):
+    for targets in (stage.targets for stage in recipe.stages):
         if targets.ndim == 2 and targets.shape[1] != train.num_classes:
             raise ValueError(f"{train.num_classes} logits for each image, not {targets.shape[1]}")
-        if targets.ndim == 1 and not 0 <= int(targets.min()) <= int(targets.max()) < (
-            train.num_classes
-        ):
+        if targets.ndim == 1 and not _all_below(train.num_classes, targets):
             raise ValueError(f"labels must lie in 0..{train.num_classes - 1}")
 
 
-MOST_TEMPERATURE = 1e6
-
-
-def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross-entropy between softened outputs, times the temperature squared.
-
-    Hinton et al. 2015 (1503.02531, Sec. 2): both softmaxes are taken at the same temperature, and
-    the square keeps the size of the gradients as the temperature changes.
-
-    Parameters
-    ----------
-    logits, teacher_logits : Tensor
-        Shape (N, C), float32.
-    temperature : float
-        Greater than 0; 1 leaves the teacher's probabilities as they are.
-
-    Raises
-    ------
-    ValueError
-        The temperature is not in (0, 10⁶], or the shapes differ or are not (N, C).
-    """
-    if not 0 < temperature <= MOST_TEMPERATURE:
-        raise ValueError(
-            f"temperature={temperature!r}: must be greater than 0, at most {MOST_TEMPERATURE:g}"
-        )
-    if logits.ndim != 2 or logits.shape != teacher_logits.shape:
-        raise ValueError(f"logits of {tuple(logits.shape)} and {tuple(teacher_logits.shape)}")
-    soft = F.softmax(teacher_logits / temperature, dim=1)
-    return F.cross_entropy(logits / temperature, soft) * temperature**2
+def _all_below(limit: int, values: Tensor) -> bool:
+    return 0 <= int(values.min()) <= int(values.max()) < limit

@@ -1,40 +1,39 @@
 """The results of Problem 4 as tables: a row for each arm and seed, then means over seeds.
 
-Accuracies are fractions of the test images unless their name says otherwise.
+Accuracies are fractions of the test images unless their name says otherwise. Where ``diverged`` is
+true they are NaN: means leave them out, and `count_diverged` says how many that are.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from hw3utils.data.images import ImageSet
 from hw3utils.problem4.experiments import BANDS, Collection, classes_by_rank, select
 from hw3utils.problem4.pseudo_labels import PseudoLabels
 from hw3utils.settings import Problem4
 
+Outcome = Mapping[str, Any]  # of one recipe, from `recipes.train_all`
 
-def noise_table(outcomes: Mapping[tuple[Any, int], Mapping[str, Any]]) -> pd.DataFrame:
+
+def noise_table(outcomes: Mapping[tuple[Any, int], Outcome]) -> pd.DataFrame:
     """Return one row for each noise rate and seed: test accuracies of 4.2a.
 
     ``linear_accuracy`` is that of the linear classifier on frozen features, as in the paper;
     ``own_accuracy`` that of the network's own last layer, which learned from the noisy labels.
     """
     return pd.DataFrame(
-        {
-            "noise": rate,
-            "seed": seed,
-            "linear_accuracy": float(outcome["probe_test_hits"].mean()),
-            "own_accuracy": float(outcome["test_hits"].mean()),
-        }
+        {"noise": rate, "seed": seed}
+        | _accuracies(outcome, linear_accuracy="probe_test_hits", own_accuracy="test_hits")
         for (rate, seed), outcome in outcomes.items()
     )
 
 
-def resampling_table(
-    outcomes: Mapping[tuple[str, int], Mapping[str, Any]], train: ImageSet
-) -> pd.DataFrame:
+def resampling_table(outcomes: Mapping[tuple[str, int], Outcome], train: ImageSet) -> pd.DataFrame:
     """Return one row for each rule, seed and band of classes: test accuracies of 4.2b.
 
     The bands are ``head`` (ranks 1 to 3), ``middle`` (4 to 7), ``tail`` (8 to 10) and ``all``.
@@ -45,21 +44,15 @@ def resampling_table(
     for (rule, seed), outcome in outcomes.items():
         order = classes_by_rank(train, seed)
         for band, ranks in {**BANDS, "all": slice(None)}.items():
-            rows.append(
-                {
-                    "rule": rule,
-                    "seed": seed,
-                    "band": band,
-                    "own_accuracy": float(outcome["test_hits"][order[ranks]].mean()),
-                    "linear_accuracy": float(outcome["probe_test_hits"][order[ranks]].mean()),
-                }
+            accuracies = _accuracies(
+                outcome, order[ranks], own_accuracy="test_hits", linear_accuracy="probe_test_hits"
             )
+            rows.append({"rule": rule, "seed": seed, "band": band} | accuracies)
     return pd.DataFrame(rows)
 
 
 def students_table(
-    teachers: Mapping[int, Mapping[str, Any]],
-    outcomes: Mapping[tuple[str, int], Mapping[str, Any]],
+    teachers: Mapping[int, Outcome], outcomes: Mapping[tuple[str, int], Outcome]
 ) -> pd.DataFrame:
     """Return one row for each arm and seed: accuracies of 4.3a, the teacher's first.
 
@@ -67,13 +60,8 @@ def students_table(
     """
     named = {("teacher", seed): outcome for seed, outcome in teachers.items()} | dict(outcomes)
     return pd.DataFrame(
-        {
-            "arm": arm,
-            "seed": seed,
-            "before_finetuning": outcome["stage_accuracy"][0],
-            "validation_accuracy": float(outcome["validation_hits"].mean()),
-            "test_accuracy": float(outcome["test_hits"].mean()),
-        }
+        {"arm": arm, "seed": seed, "before_finetuning": outcome["stage_accuracy"][0]}
+        | _both_accuracies(outcome)
         for (arm, seed), outcome in named.items()
     )
 
@@ -85,8 +73,8 @@ def precision(scored: Collection, selected: PseudoLabels, train: ImageSet) -> fl
 
 
 def k_table(
-    scored: list[Collection],
-    outcomes: Mapping[tuple[int, int], Mapping[str, Any]],
+    scored: Sequence[Collection],
+    outcomes: Mapping[tuple[int, int], Outcome],
     train: ImageSet,
     settings: Problem4,
 ) -> pd.DataFrame:
@@ -95,43 +83,35 @@ def k_table(
     for each in scored:
         for k in settings.ks:
             selected = select(each, k, settings.p)
-            outcome = outcomes[k, each.seed]
-            rows.append(
-                {
-                    "k": k,
-                    "seed": each.seed,
-                    "rows": len(selected),
-                    "images": int((selected.labels_per_image > 0).sum()),
-                    "precision": precision(each, selected, train),
-                    "validation_accuracy": float(outcome["validation_hits"].mean()),
-                    "test_accuracy": float(outcome["test_hits"].mean()),
-                }
-            )
+            row = {
+                "k": k,
+                "seed": each.seed,
+                "rows": len(selected),
+                "images": int((selected.labels_per_image > 0).sum()),
+                "precision": precision(each, selected, train),
+            }
+            rows.append(row | _both_accuracies(outcomes[k, each.seed]))
     return pd.DataFrame(rows).sort_values(["k", "seed"], ignore_index=True)
 
 
-def precision_curve(scored: list[Collection], train: ImageSet, settings: Problem4) -> pd.DataFrame:
+def precision_curve(
+    scored: Sequence[Collection], train: ImageSet, settings: Problem4
+) -> pd.DataFrame:
     """Return the size of D̂ and its precision for every K and P, means over seeds; no training."""
     rows = []
     for p in settings.ps:
         for k in settings.ks:
-            found = [(each, select(each, k, p)) for each in scored]
-            precisions = [precision(each, selected, train) for each, selected in found]
-            sizes = [len(selected) for _, selected in found]
-            rows.append(
-                {
-                    "p": p,
-                    "k": k,
-                    "rows": sum(sizes) / len(sizes),
-                    "precision": sum(precisions) / len(precisions),
-                }
-            )
+            found = [select(each, k, p) for each in scored]
+            size = sum(len(selected) for selected in found) / len(found)
+            pairs = zip(scored, found, strict=True)
+            total = sum(precision(each, selected, train) for each, selected in pairs)
+            rows.append({"p": p, "k": k, "rows": size, "precision": total / len(found)})
     return pd.DataFrame(rows)
 
 
 def p_table(
-    thinned: list[Collection],
-    outcomes: Mapping[tuple[int, int], Mapping[str, Any]],
+    thinned: Sequence[Collection],
+    outcomes: Mapping[tuple[int, int], Outcome],
     train: ImageSet,
     settings: Problem4,
 ) -> pd.DataFrame:
@@ -151,21 +131,35 @@ def p_table(
             truth = train.labels[each.pool[selected.indices]]
             named = is_rare[selected.labels]
             right = int((truth == selected.labels)[named].sum())
-            hits = outcomes[p, each.seed]["test_hits"]
-            rows.append(
-                {
-                    "p": p,
-                    "seed": each.seed,
-                    "rows": len(selected),
-                    "rare_rows": int(named.sum()),
-                    "rare_right": right,
-                    "rare_precision": right / max(1, int(named.sum())),
-                    "rare_recall": right / there,
-                    "rare_accuracy": float(hits[is_rare].mean()),
-                    "other_accuracy": float(hits[~is_rare].mean()),
-                }
-            )
+            outcome = outcomes[p, each.seed]
+            row = {
+                "p": p,
+                "seed": each.seed,
+                "rows": len(selected),
+                "rare_rows": int(named.sum()),
+                "rare_right": right,
+                "rare_precision": right / max(1, int(named.sum())),
+                "rare_recall": right / there,
+            }
+            row |= _accuracies(outcome, is_rare, rare_accuracy="test_hits")
+            row |= _accuracies(outcome, ~is_rare, other_accuracy="test_hits")
+            rows.append(row)
     return pd.DataFrame(rows).sort_values(["p", "seed"], ignore_index=True)
+
+
+def _both_accuracies(outcome: Outcome) -> dict[str, Any]:
+    return _accuracies(outcome, validation_accuracy="validation_hits", test_accuracy="test_hits")
+
+
+def _accuracies(
+    outcome: Outcome, classes: Tensor | slice = slice(None), **hits: str
+) -> dict[str, Any]:
+    """Return ``diverged``, then means over classes of the outcome's hits under new names."""
+    columns: dict[str, Any] = {"diverged": any(outcome["diverged"])}
+    for column, name in hits.items():
+        mean = math.nan if columns["diverged"] else float(outcome[name][classes].mean())
+        columns[column] = mean
+    return columns
 
 
 def label_counts(selected: PseudoLabels) -> pd.Series:
@@ -189,27 +183,31 @@ def several_labels(scored: Collection, selected: PseudoLabels, n: int = 6) -> li
         if len(images) == n or len(rows) == 0:
             break
         rows = rows[selected.scores[rows].argsort(descending=True)]
-        labels = selected.labels[rows].tolist()
-        images.setdefault(
-            frozenset(labels),
-            {
-                "index": int(scored.pool[position]),
-                "labels": labels,
-                "scores": selected.scores[rows].tolist(),
-            },
-        )
+        labels, scores = selected.labels[rows].tolist(), selected.scores[rows].tolist()
+        image = {"index": int(scored.pool[position]), "labels": labels, "scores": scores}
+        images.setdefault(frozenset(labels), image)
     return list(images.values())
 
 
 def mean_and_spread(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return mean and standard deviation over seeds of every column that is an accuracy.
 
-    Columns are named after the accuracy, with ``_sd`` for the spread (NaN with one seed).
+    Columns are named after the accuracy, with ``_sd`` for the spread (NaN with one seed); then come
+    those of `count_diverged`.
     """
-    values = [name for name in table if name not in (*by, "seed")]
+    values = [name for name in table if name not in (*by, "seed", "diverged")]
     grouped = table.groupby(by, sort=False)[values]
+    means, spreads = grouped.mean(), grouped.std()
     columns = {}
     for name in values:
-        columns[name] = grouped.mean()[name]
-        columns[f"{name}_sd"] = grouped.std()[name]
-    return pd.DataFrame(columns).assign(seeds=grouped.size()).reset_index()
+        columns[name] = means[name]
+        columns[f"{name}_sd"] = spreads[name]
+    return pd.DataFrame(columns).join(count_diverged(table, by)).reset_index()
+
+
+def count_diverged(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Return the number of ``seeds`` behind each mean, and how many of them ``diverged``."""
+    if "diverged" not in table:  # results that were saved before it was recorded
+        table = table.assign(diverged=False)
+    grouped = table.drop_duplicates([*by, "seed"]).groupby(by, sort=False)["diverged"]
+    return pd.DataFrame({"seeds": grouped.size(), "diverged": grouped.sum()})

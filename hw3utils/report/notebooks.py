@@ -1,13 +1,12 @@
 """Running the notebooks from top to bottom with papermill, and what becomes of their outputs.
 
 The committed notebooks are never written to by a run: executed copies, HTML, figures and results
-go into the run's output folder. `publish` carries a finished laptop run over into the project.
+go into the run's output folder. What makes a run the committed one is in `publication`.
 """
 
 import contextlib
-import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,10 @@ from hw3utils import files, paths
 
 PROBLEMS = ("problem1", "problem2", "problem3", "problem4")
 COLAB_TAG = "colab"
+_METADATA = {
+    "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+    "language_info": {"name": "python"},
+}
 _KEPT_METADATA = ("tags", "cellView", "jupyter")  # the last two fold the set-up cell for Colab
 
 
@@ -36,10 +39,7 @@ class NotebookFailed(RuntimeError):  # noqa: N818 - it is what happened
 def find_problems(names: Sequence[str] = ()) -> list[str]:
     """Return the problems to run, in the handout's order: those named, or all that there are.
 
-    Raises
-    ------
-    ValueError
-        A name is unknown.
+    Raises a ValueError where a name is unknown.
     """
     present = [name for name in PROBLEMS if (paths.notebooks_dir() / f"{name}.ipynb").is_file()]
     if unknown := [name for name in names if name not in present]:
@@ -48,13 +48,7 @@ def find_problems(names: Sequence[str] = ()) -> list[str]:
 
 
 def check_parameters(problem: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters that the notebook's parameters cell does not name.
-
-    Raises
-    ------
-    ValueError
-        A name is unknown; the message lists the allowed ones.
-    """
+    """Raise a ValueError where the notebook's parameters cell does not name a parameter."""
     import papermill
 
     notebook = paths.notebooks_dir() / f"{problem}.ipynb"
@@ -70,39 +64,27 @@ def run_notebook(problem: str, output: Path, parameters: Mapping[str, Any]) -> P
 
     The kernel runs in the notebooks' folder and is told by ``HW3_OUTPUT`` where to write. Cells
     are saved as they finish, so a failed or killed run leaves a readable partial notebook.
-
-    Returns
-    -------
-    Path
-        The executed notebook.
-
-    Raises
-    ------
-    ValueError
-        A parameter is unknown; nothing has run then.
-    NotebookFailed
-        A cell raised an error, or the kernel died.
+    ``parameters`` have passed `check_parameters`. Returns the path of the executed notebook;
+    raises NotebookFailed where a cell raises an error or the kernel dies.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    check_parameters(problem, parameters)
     output.mkdir(parents=True, exist_ok=True)
     target = output / f"{problem}.ipynb"
-    before = os.environ.get("HW3_OUTPUT")
-    os.environ["HW3_OUTPUT"] = str(output)
     try:
-        papermill.execute_notebook(
-            str(paths.notebooks_dir() / f"{problem}.ipynb"),
-            str(target),
-            parameters=dict(parameters),
-            cwd=str(paths.notebooks_dir()),
-            kernel_name="python3",
-            progress_bar={"desc": problem},
-            log_output=False,
-            kernel_manager_class=_QuietKernelManager,
-        )
+        with environment_variable("HW3_OUTPUT", str(output)):
+            papermill.execute_notebook(
+                str(paths.notebooks_dir() / f"{problem}.ipynb"),
+                str(target),
+                parameters=dict(parameters),
+                cwd=str(paths.notebooks_dir()),
+                kernel_name="python3",
+                progress_bar={"desc": problem},
+                log_output=False,
+                kernel_manager_class=_QuietKernelManager,
+            )
     except PapermillExecutionError as error:
         raise NotebookFailed(
             f"{problem}: cell {error.cell_index + 1} failed with {error.ename}: {error.evalue}\n"
@@ -112,12 +94,30 @@ def run_notebook(problem: str, output: Path, parameters: Mapping[str, Any]) -> P
         raise NotebookFailed(
             f"{problem}: the kernel died (out of memory?). The notebook so far is in {target}"
         ) from error
+    return target
+
+
+@contextlib.contextmanager
+def environment_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable for as long as the block lasts."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
     finally:
         if before is None:
-            del os.environ["HW3_OUTPUT"]
+            del os.environ[name]
         else:
-            os.environ["HW3_OUTPUT"] = before
-    return target
+            os.environ[name] = before
+
+
+def is_finished(notebook: NotebookNode) -> bool:
+    """Tell whether all code cells of a notebook were executed, and none ended with an error."""
+    return all(
+        cell.execution_count and all(output.output_type != "error" for output in cell.outputs)
+        for cell in notebook.cells
+        if cell.cell_type == "code" and cell.source.strip()
+    )
 
 
 def write_html(notebook: Path) -> Path:
@@ -136,105 +136,32 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     warnings on stderr, and the interpreter's version.
     """
     notebook = nbformat.from_dict(notebook)
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-            "language_info": {"name": "python"},
-        }
-    )
-    notebook.cells = [
-        cell
-        for cell in notebook.cells
-        if "injected-parameters" not in cell.metadata.get("tags", [])
-    ]
+    notebook.metadata = nbformat.from_dict(_METADATA)
+    _remove_tagged(notebook, "injected-parameters")
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict(
-            {name: cell.metadata[name] for name in _KEPT_METADATA if cell.metadata.get(name)}
-        )
-    for number, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        for name in list(cell.metadata):
+            if name not in _KEPT_METADATA or not cell.metadata[name]:
+                del cell.metadata[name]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
         cell.outputs = [
             output
             for output in cell.outputs
             if output.get("name") != "stderr"
             and "application/vnd.jupyter.widget-view+json" not in output.get("data", {})
         ]
-        cell.execution_count = number + 1
-        for output in cell.outputs:
-            if "execution_count" in output:
-                output["execution_count"] = number + 1
+        for numbered in [cell, *cell.outputs]:
+            if "execution_count" in numbered:
+                numbered.execution_count = number
     return notebook
 
 
 def for_readers(notebook: NotebookNode) -> NotebookNode:
     """Return a cleaned copy without the set-up cell for Colab, to be read and not to be run."""
     notebook = clean(notebook)
-    notebook.cells = [
-        cell for cell in notebook.cells if COLAB_TAG not in cell.metadata.get("tags", [])
-    ]
+    _remove_tagged(notebook, COLAB_TAG)
     return notebook
 
 
-def refresh_texts(*, check_only: bool = False) -> bool:
-    """Bring the computed numbers in the READMEs and ``answers/*.md`` up to date, with cog.
-
-    Returns
-    -------
-    bool
-        Whether all texts are up to date now; with ``check_only`` nothing is written.
-    """
-    from cogapp import Cog
-
-    root = paths.project_root()
-    texts = [
-        root / "README.md",
-        root / "benchmarks" / "README.md",
-        *sorted((root / "answers").glob("*.md")),
-    ]
-    texts = [str(text) for text in texts if text.is_file()]
-    if not texts:
-        return True
-    command = ["cog", "--check" if check_only else "-r", "-n", "UTF-8", "-I", str(root), *texts]
-    with contextlib.redirect_stdout(io.StringIO()):
-        return Cog().main(command) == 0
-
-
-def publish(problems: Sequence[str], output: Path) -> list[Path]:
-    """Carry a finished run over into ``notebooks/``, ``figures/`` and ``answers/results/``.
-
-    Of each problem named, the executed notebook (cleaned), its figures and its results replace the
-    committed ones; figures and results that the run no longer makes are deleted. The numbers in the
-    README and the write-ups follow.
-
-    Returns
-    -------
-    list of Path
-        The files written.
-
-    Raises
-    ------
-    ValueError
-        The run's output holds no executed notebook of a problem.
-    """
-    root = paths.project_root()
-    for problem in problems:
-        if not (output / f"{problem}.ipynb").is_file():
-            raise ValueError(f"{output} holds no executed {problem}: run it first")
-    written = []
-    for problem in problems:
-        executed = clean(nbformat.read(output / f"{problem}.ipynb", as_version=4))
-        text = nbformat.writes(executed) + "\n"
-        written.append(
-            files.write_atomically(root / "notebooks" / f"{problem}.ipynb", text.encode())
-        )
-        for folder in (Path("figures"), Path("answers") / "results"):
-            fresh = {
-                path.name: path for path in (output / folder).glob(f"{problem}*") if path.is_file()
-            }
-            for old in (root / folder).glob(f"{problem}*"):
-                if old.name not in fresh:
-                    old.unlink()
-            for name, path in sorted(fresh.items()):
-                written.append(files.write_atomically(root / folder / name, path.read_bytes()))
-    if not refresh_texts():
-        raise ValueError("a computed text could not be made: see cog's message above")
-    return written
+def _remove_tagged(notebook: NotebookNode, tag: str) -> None:
+    notebook.cells = [cell for cell in notebook.cells if tag not in cell.metadata.get("tags", [])]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import nbformat
+from nbformat import NotebookNode
 
 from hw3utils import files, paths
 from hw3utils.report import notebooks, summary
@@ -37,45 +38,46 @@ _TITLE = "DS-UA 301, Homework 3"
 _STYLE = Path(__file__).with_name("report.css")
 _RICHEST_FIRST = ("image/png", "text/html", "text/markdown", "text/latex", "text/plain")
 _MARKDOWN = "gfm+tex_math_dollars+raw_html-autolink_bare_uris"
+_NOTEBOOK = "ipynb+gfm_auto_identifiers"
+_WHOLE_PAGE = (
+    "--standalone", "--embed-resources", "--mathml", "--toc", "--toc-depth=2",
+    "--variable=toc-title:Contents", "--variable=lang:en", f"--metadata=pagetitle:{_TITLE}",
+    f"--css={_STYLE}",
+)  # fmt: skip
 Block = dict[str, Any]
 
 
-class Heading(NamedTuple):
-    """A heading of the report: which problem it belongs to, its level, its text, its anchor."""
+class Part(NamedTuple):
+    """A problem of the report."""
 
-    problem: str
-    level: int
-    text: str
-    anchor: str
+    notebook: NotebookNode  # executed
+    results: dict[str, Any]
+    run: str  # which run these two are of, in words
 
 
 def write_html(output: Path) -> Path:
     """Write ``report.html`` into a run's folder and return its path.
 
     Problems that the run does not hold, or has not finished, are those of the committed run; the
-    first page says which run each comes from. The write-ups are the committed ones.
-
-    Raises
-    ------
-    ValueError
-        ``output`` does not exist, or a committed notebook or its results are missing.
+    first page says which run each comes from. The write-ups are the committed ones. Raises a
+    ValueError where ``output`` does not exist, or a committed notebook or its results are missing.
     """
     if not output.is_dir():
         raise ValueError(f"{output} does not exist: run the notebooks first, or name their folder")
-    found = {problem: _results(problem, output) for problem in notebooks.PROBLEMS}
-    executed = {problem: _notebook(problem, output) for problem in notebooks.PROBLEMS}
+    parts = {problem: _part(problem, output) for problem in notebooks.PROBLEMS}
     with tempfile.TemporaryDirectory() as folder:
-        blocks, headings = [], []
-        for problem in notebooks.PROBLEMS:
-            part = _problem(problem, executed[problem], Path(folder))
-            headings += _give_anchors(part, problem)
-            blocks += part
-        front = _read(_front_page(found, headings, output), _MARKDOWN, Path(folder))
-        _give_anchors(front, "summary")
+        blocks, anchors = [], {}
+        for problem, part in parts.items():
+            own = _problem_blocks(problem, part.notebook, Path(folder))
+            anchors[problem] = _give_anchors(own, problem)
+            blocks += own
+        front = Path(folder) / "front.html"
+        text = _pandoc(_MARKDOWN, "html5", _front_page(parts, anchors), Path(folder))
+        front.write_text(text, encoding="utf-8")
+        document = json.loads(_pandoc("gfm", "json", "", Path(folder))) | {"blocks": blocks}
         page = _pandoc(
-            "json", "html5", json.dumps(_document(front + blocks)), Path(folder), "--standalone",
-            "--mathml", "--embed-resources", f"--css={_STYLE}", "--metadata",
-            f"pagetitle={_TITLE}", "--variable", "lang=en",
+            "json", "html5", json.dumps(document), Path(folder), *_WHOLE_PAGE,
+            f"--include-before-body={front}",
         )  # fmt: skip
     return files.write_atomically(output / "report.html", page.encode())
 
@@ -88,10 +90,7 @@ def find_browser() -> str | None:
 def print_pdf(page: Path, browser: str, seconds: float = 300) -> Path:
     """Print an HTML file as PDF beside it, with a headless Chromium, and return the PDF's path.
 
-    Raises
-    ------
-    OSError
-        The browser ended with an error, made no file, or took longer than ``seconds``.
+    Raises an OSError where the browser fails, makes no file, or takes longer than ``seconds``.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         printed = Path(folder) / "report.pdf"
@@ -106,32 +105,51 @@ def print_pdf(page: Path, browser: str, seconds: float = 300) -> Path:
         return files.write_atomically(page.with_suffix(".pdf"), printed.read_bytes())
 
 
-def _problem(problem: str, notebook: Path, folder: Path) -> list[Block]:
+def _part(problem: str, output: Path) -> Part:
+    """Return a problem of this run where it is finished, otherwise that of the committed run.
+
+    Another process may be at work on it: it is finished when all cells of its notebook were
+    executed and its results are there.
+    """
+    root = paths.project_root()
+    for run, place, home in (
+        ("this run", output, output),
+        ("the committed run", paths.notebooks_dir(), root),
+    ):
+        notebook, results = place / f"{problem}.ipynb", home / _RESULTS / f"{problem}.json"
+        if notebook.is_file() and results.is_file():
+            executed = nbformat.read(notebook, as_version=4)
+            if notebooks.is_finished(executed):
+                return Part(executed, json.loads(results.read_text(encoding="utf-8")), run)
+    raise ValueError(f"missing for the report, or not finished: {notebook} and {results}")
+
+
+def _problem_blocks(problem: str, notebook: NotebookNode, folder: Path) -> list[Block]:
     """Return a problem's part of the report: its notebook, or its write-up and then that."""
-    blocks = _notebook_blocks(notebook, folder / problem)
     if problem not in _WRITE_UPS:
-        return blocks
+        return _notebook_blocks(notebook, folder / problem)
     place = paths.project_root() / "answers" / f"{problem}.md"
     write_up = _read(place.read_text(encoding="utf-8"), _MARKDOWN, place.parent)
-    companion = [block for block in blocks if not _is_title(block)]
-    _shift_headings(companion, 1)
-    number = problem[-1]
-    return [
-        *write_up,
-        *_read(f"## The notebook of Problem {number}", _MARKDOWN, folder),
-        *companion,
-    ]
+    companion = _notebook_blocks(notebook, folder / problem, "--shift-heading-level-by=1")
+    title = next(_contents(companion, "Header"))
+    title[2] = [{"t": "Str", "c": f"The notebook of Problem {problem[-1]}"}]
+    return write_up + companion
 
 
-def _notebook_blocks(notebook: Path, folder: Path) -> list[Block]:
-    """Return a notebook's blocks: each output in its richest form, texts outside of any cell."""
-    cleaned = notebooks.for_readers(nbformat.read(notebook, as_version=4))
+def _notebook_blocks(notebook: NotebookNode, folder: Path, *options: str) -> list[Block]:
+    """Return a notebook's blocks: each output in its richest form, texts outside of any cell.
+
+    Its figures go into ``folder``.
+    """
+    folder.mkdir()
+    cleaned = notebooks.for_readers(notebook)
     for cell in cleaned.cells:
         for output in cell.get("outputs", []):
             if data := output.get("data"):
                 kind = next(kind for kind in (*_RICHEST_FIRST, *data) if kind in data)
                 output["data"] = {kind: data[kind]}
-    blocks = _read(nbformat.writes(cleaned), "ipynb", folder)
+    options = ("--extract-media=.", "--ipynb-output=all", *options)
+    blocks = _read(nbformat.writes(cleaned), _NOTEBOOK, folder, *options)
     return [inner for block in blocks for inner in _unwrapped(block)]
 
 
@@ -141,15 +159,13 @@ def _unwrapped(block: Block) -> list[Block]:
     return block["c"][1] if is_text else [block]
 
 
-def _read(text: str, kind: str, folder: Path) -> list[Block]:
-    """Return the blocks that pandoc reads from a text; a notebook's figures go into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    media = ["--extract-media", str(folder), "--ipynb-output=all"] if kind == "ipynb" else []
-    blocks = json.loads(_pandoc(kind, "json", text, folder, *media))["blocks"]
+def _read(text: str, kind: str, folder: Path, *options: str) -> list[Block]:
+    """Return the blocks that pandoc reads from a text, its links leading into the report."""
+    blocks = json.loads(_pandoc(kind, "json", text, folder, *options))["blocks"]
     for content in _contents(blocks, "Image"):
         content[2][0] = str((folder / content[2][0]).resolve())
     for content in _contents(blocks, "Link"):
-        content[2][0] = _inside(content[2][0])
+        content[2][0] = re.sub(r"^.*(problem\d)\.(ipynb|md)$", r"#\1", content[2][0])
     return blocks
 
 
@@ -164,11 +180,6 @@ def _pandoc(source: str, target: str, text: str, folder: Path, *options: str) ->
     return done.stdout.decode()
 
 
-def _document(blocks: list[Block]) -> dict[str, Any]:
-    version = json.loads(_pandoc("gfm", "json", "", Path.cwd()))["pandoc-api-version"]
-    return {"pandoc-api-version": version, "meta": {}, "blocks": blocks}
-
-
 def _contents(part: Any, kind: str) -> Iterator[list[Any]]:
     """Yield the contents of all elements of a kind in a part of pandoc's document."""
     if isinstance(part, dict):
@@ -180,110 +191,43 @@ def _contents(part: Any, kind: str) -> Iterator[list[Any]]:
             yield from _contents(item, kind)
 
 
-def _inside(target: str) -> str:
-    """Return where a link leads within the report; links to elsewhere stay as they are."""
-    if match := re.search(r"(problem\d)\.(ipynb|md)$", target):
-        return f"#{match[1]}"
-    return target
-
-
-def _is_title(block: Block) -> bool:
-    return block["t"] == "Header" and block["c"][0] == 1
-
-
-def _shift_headings(blocks: list[Block], by: int) -> None:
-    for content in _contents(blocks, "Header"):
-        content[0] += by
-
-
-def _give_anchors(blocks: list[Block], problem: str) -> list[Heading]:
-    """Give each heading an anchor that is unique in the report, and return the headings."""
-    headings = []
+def _give_anchors(blocks: list[Block], problem: str) -> dict[str, str]:
+    """Make each heading's anchor unique in the report; return the new ones by pandoc's own."""
+    anchors = {}
     for number, content in enumerate(_contents(blocks, "Header")):
-        text = "".join(_words(content[2]))
-        slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-        content[1][0] = problem if number == 0 else f"{problem}-{number}-{slug}"
-        headings.append(Heading(problem, content[0], text, content[1][0]))
-    return headings
+        own = content[1][0]
+        content[1][0] = f"{problem}-{number}-{own}" if number else problem
+        anchors.setdefault(own, content[1][0])
+    return anchors
 
 
-def _words(inlines: list[Any]) -> Iterator[str]:
-    for inline in inlines:
-        if inline["t"] in ("Str", "Space", "SoftBreak"):
-            yield inline.get("c", " ")
-        elif inline["t"] in ("Code", "Math"):
-            yield inline["c"][-1]
-        elif isinstance(inline.get("c"), list):
-            yield from _words([item for item in inline["c"][-1] if isinstance(item, dict)])
-
-
-def _front_page(found: dict[str, Any], headings: list[Heading], output: Path) -> str:
+def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]]) -> str:
     """Return the first page as Markdown: the answers, and the runs that they come from."""
+    found = {problem: part.results for problem, part in parts.items()}
     answers = summary.summary(found)
     answers["shown in"] = [
-        f"[{question}](#{_anchor(*where, headings)})"
-        for question, where in zip(answers["question"], answers.pop("where"), strict=True)
+        f"[{question}](#{_anchor(start, anchors[problem])})"
+        for question, (problem, start) in zip(
+            answers["question"], answers.pop("where"), strict=True
+        )
     ]
     runs = summary.runs(found)
-    runs["from"] = [
-        "this run" if _home(problem, output) else "the committed run"
-        for problem in notebooks.PROBLEMS
-    ]
+    runs["from"] = [part.run for part in parts.values()]
     return (
         f"# {_TITLE}\n\n{int(answers['points'].sum())} points. Each answer is computed from the "
         f"results of the runs listed below.\n\n{markdown(answers)}\n\n"
-        f"## The runs\n\n{markdown(runs)}\n\n{summary.WRITE_UPS}\n\n"
-        f"## Contents\n\n{_contents_list(headings)}\n"
+        f"## The runs\n\n{markdown(runs)}\n\n{summary.WRITE_UPS}\n"
     )
 
 
-def _contents_list(headings: list[Heading]) -> str:
-    return "\n".join(
-        f"{'  ' * (heading.level - 1)}- [{heading.text}](#{heading.anchor})"
-        for heading in headings
-        if heading.level <= 2
-    )
+def _anchor(start: str, anchors: dict[str, str]) -> str:
+    """Return the anchor of a problem's first heading that begins with the given words.
 
-
-def _anchor(problem: str, start: str, headings: list[Heading]) -> str:
-    """Return the anchor of the first heading of a problem that begins with the given words.
-
-    Raises
-    ------
-    ValueError
-        There is no such heading.
+    pandoc's own anchors are GitHub's: small letters, no punctuation, hyphens between words. Raises
+    a ValueError where there is no such heading.
     """
-    for heading in headings:
-        if heading.problem == problem and heading.text.startswith(start):
-            return heading.anchor
-    raise ValueError(f"the report has no heading of {problem} that begins with {start!r}")
-
-
-def _home(problem: str, output: Path) -> Path | None:
-    """Return the run's folder where it holds a finished problem, None where the committed serves.
-
-    A problem is finished when all cells of its notebook were executed and its results are there:
-    another process may be at work on it.
-    """
-    notebook = output / f"{problem}.ipynb"
-    if not (notebook.is_file() and (output / _RESULTS / f"{problem}.json").is_file()):
-        return None
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    executed = all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code")
-    return output if executed else None
-
-
-def _notebook(problem: str, output: Path) -> Path:
-    folder = _home(problem, output) or paths.notebooks_dir()
-    return _present(folder / f"{problem}.ipynb")
-
-
-def _results(problem: str, output: Path) -> dict[str, Any]:
-    folder = _home(problem, output) or paths.project_root()
-    return json.loads(_present(folder / _RESULTS / f"{problem}.json").read_text(encoding="utf-8"))
-
-
-def _present(place: Path) -> Path:
-    if not place.is_file():
-        raise ValueError(f"missing for the report: {place}")
-    return place
+    wanted = re.sub(r"[^\w -]", "", start.lower()).replace(" ", "-")
+    for own, anchor in anchors.items():
+        if f"{own}-".startswith(f"{wanted}-"):
+            return anchor
+    raise ValueError(f"the report has no heading that begins with {start!r}")

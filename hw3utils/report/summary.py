@@ -12,7 +12,7 @@ from hw3utils.problem1 import answers as problem1
 from hw3utils.problem2 import answers as problem2
 from hw3utils.problem3 import answers as problem3
 from hw3utils.problem4 import answers as problem4
-from hw3utils.text import committed_results, machine, markdown
+from hw3utils.text import committed_results, differences, machine, markdown, points
 
 WRITE_UPS = (
     "The write-ups of Problems 2 and 4 are the committed ones: their numbers are those of the "
@@ -84,14 +84,16 @@ def published_beside() -> str:
     last_layer = max(three["last_layer"].values(), key=lambda score: score["validation"])
     small = f"{three['dataset']}, {three['images']['train']} images, {three['image_size']} px"
     noise = pd.DataFrame(four["noise"])
-    losses = [_paired(noise, "linear_accuracy", "noise", rate, 0.0) for rate in (0.1, 0.25)]
+    losses = [
+        points(*differences(noise, "linear_accuracy", "noise", rate, 0.0)) for rate in (0.1, 0.25)
+    ]
     sampled = pd.DataFrame(four["resampling"]).query("band == 'all'")
     gains = [
-        _paired(sampled, "linear_accuracy", "rule", rule, "natural")
+        points(*differences(sampled, "linear_accuracy", "rule", rule, "natural"))
         for rule in ("square root", "uniform")
     ]
     students = pd.DataFrame(four["teacher_student"])
-    student = _paired(students, "test_accuracy", "arm", "D̂, then D", "D alone")
+    student = points(*differences(students, "test_accuracy", "arm", "D̂, then D", "D alone"))
     rows = [
         ("1.1 lr_min and lr_max", f"{one['lr_min']:.2g} and {one['lr_max']:.2g}",
          "none for this network"),
@@ -125,10 +127,3 @@ def published_beside() -> str:
 def _accuracy(mean: float, sd: float | None) -> str:
     """Return an accuracy with its spread over seeds, where there is one."""
     return f"{mean:.3f}" if sd is None else f"{mean:.3f} ± {sd:.3f}"
-
-
-def _paired(frame: pd.DataFrame, column: str, by: str, one: object, other: object) -> str:
-    """Return ``column`` where ``by`` is one minus where it is other, paired by seed, in points."""
-    pivot = frame.pivot(index="seed", columns=by, values=column)
-    found = 100 * (pivot[one] - pivot[other])
-    return f"{found.mean():+.1f} ± {found.std():.1f}".replace("-", "−")

@@ -1,9 +1,11 @@
-"""The gradient of a minibatch, in as many pieces as memory asks for.
+"""One minibatch: its gradient, in as many pieces as memory asks for; and scores of a network.
 
-For the arithmetic of one update's gradient. The loop round it is `training.fit`.
+The loop round it is `loop.fit`. A test set is scored once, at the end, by a function that says so.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +14,8 @@ from torch.nn import functional as F
 
 from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale
+
+VALUES_AT_ONCE = 3 * 64 * 64 * 512
 
 
 def accumulate_gradient(
@@ -23,24 +27,13 @@ def accumulate_gradient(
 ) -> Tensor:
     """Add the gradient of the mean cross-entropy over ``batch`` to the parameters' gradients.
 
-    The batch goes through the network in micro-batches. Each one's *summed* loss is divided by the
-    number of images in the whole batch, so the sum of the gradients is that of the full batch also
-    when the last micro-batch is smaller. (Statistics of BatchNorm remain those of a micro-batch.)
+    ``batch`` holds indices into ``images``: shape (batch size,), int64. It goes through the network
+    in micro-batches. Each one's *summed* loss is divided by the number of images in the whole
+    batch, so the sum of the gradients is that of the full batch also when the last micro-batch is
+    smaller. (Statistics of BatchNorm remain those of a micro-batch.)
 
-    Parameters
-    ----------
-    batch : Tensor
-        Indices into ``images``: shape (batch size,), int64.
-
-    Returns
-    -------
-    Tensor
-        Shape (2,), without gradient: the summed loss and the number of correct images.
-
-    Raises
-    ------
-    ValueError
-        The micro-batch size is not a whole number of at least 1, or the batch is empty.
+    Returns the summed loss and the number of correct images, shape (2,), without gradient. Raises a
+    ValueError where the micro-batch size is not a whole number of at least 1, or the batch empty.
     """
     if batch.ndim != 1:
         raise ValueError(f"batch of shape {tuple(batch.shape)}: indices (batch size,) expected")
@@ -69,19 +62,8 @@ def accumulate_within_memory(
 
     The effective batch stays, and a warning says so. The gradients must be empty before: a failed
     attempt is thrown away as a whole. (Its forward pass may have updated BatchNorm's running
-    statistics once more than the others did.)
-
-    Returns
-    -------
-    totals : Tensor
-        See `accumulate_gradient`.
-    micro_batch_size : int, optional
-        What was used in the end, for the next batch to begin with.
-
-    Raises
-    ------
-    torch.OutOfMemoryError
-        Not even a single image fits.
+    statistics once more than the others did.) Returns the totals, and the micro-batch size for the
+    next batch to begin with; raises torch's OutOfMemoryError where not even a single image fits.
     """
     while True:
         try:
@@ -102,9 +84,6 @@ def accumulate_within_memory(
         )
 
 
-VALUES_AT_ONCE = 3 * 64 * 64 * 512
-
-
 class Evaluation(NamedTuple):
     """Mean cross-entropy in nats, and the fraction of images classified correctly."""
 
@@ -112,33 +91,37 @@ class Evaluation(NamedTuple):
     accuracy: float
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Within this block: evaluation mode, no gradients; then each module's own mode again."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def evaluate(
     model: nn.Module, images: ImageSet, scale: Scale, batch_size: int | None = None
 ) -> Evaluation:
-    """Return mean loss and accuracy in evaluation mode; the model's mode is put back afterwards.
+    """Return mean loss and accuracy in evaluation mode; ``batch_size``: `images_at_once` if None.
 
-    ``batch_size`` is `images_at_once` unless it is given.
-
-    Raises
-    ------
-    ValueError
-        The batch size is not a whole number of at least 1.
+    Raises a ValueError where the batch size is not a whole number of at least 1.
     """
     if batch_size is not None:
         check_whole_number("batch_size", batch_size)
     device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     totals = zero_totals(device)
     everything = torch.arange(len(images), device=images.labels.device)
-    for indices in everything.split(batch_size or images_at_once(images, scale)):
-        labels = images.labels[indices].to(device)
-        logits = model(scale(images.images[indices].to(device)))
-        totals[0] += F.cross_entropy(logits, labels, reduction="sum")
-        totals[1] += (logits.argmax(dim=1) == labels).sum()
-    for module, mode in modes:
-        module.training = mode
+    with evaluation_mode(model):
+        for indices in everything.split(batch_size or images_at_once(images, scale)):
+            labels = images.labels[indices].to(device)
+            logits = model(scale(images.images[indices].to(device)))
+            totals[0] += F.cross_entropy(logits, labels, reduction="sum")
+            totals[1] += (logits.argmax(dim=1) == labels).sum()
     loss, correct = (totals / len(images)).tolist()
     return Evaluation(loss, correct)
 

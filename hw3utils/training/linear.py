@@ -1,6 +1,6 @@
 """A linear classifier on frozen features: the judge of a representation.
 
-Convex, so it has one optimum and needs no learning rate.
+Softmax regression is convex: it has one optimum, and needs no learning rate and no schedule.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,7 @@ MOST_PENALTY = 1e6  # more leaves nothing of the weights, and overflows in float
 
 
 def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
-    """Refuse features (N, F) and labels (N,) that do not belong together.
-
-    Raises
-    ------
-    ValueError
-        A shape or dtype is another one, a feature is NaN or infinite, a label is out of range.
-    """
+    """Raise a ValueError where features (N, F) and int64 labels (N,) do not belong together."""
     check_whole_number("num_classes", num_classes, at_least=2)
     if features.ndim != 2 or 0 in features.shape:
         raise ValueError(f"features of shape {tuple(features.shape)}: (N, F) expected")
@@ -38,62 +32,16 @@ def check_features(features: Tensor, labels: Tensor, num_classes: int) -> None:
         raise ValueError(f"labels must lie in 0..{num_classes - 1}")
 
 
-def fit_linear_classifier(
-    features: Tensor, labels: Tensor, num_classes: int, penalty: float = 1e-3
-) -> nn.Module:
-    """Return a linear classifier on standardised features, fitted to the optimum by L-BFGS.
-
-    Parameters
-    ----------
-    features : Tensor
-        Shape (N, F), float32: outputs of a frozen network.
-    labels : Tensor
-        Shape (N,), int64.
-    penalty : float
-        Times half the squared weights, added to the mean cross-entropy.
-
-    Raises
-    ------
-    ValueError
-        Features and labels do not belong together, there are fewer than two images, or the penalty
-        is not a number of at least 0.
-    """
-    check_features(features, labels, num_classes)
-    if len(features) < 2:
-        raise ValueError("one image has no spread to be standardised by: at least two expected")
-    if not 0 <= penalty <= MOST_PENALTY:
-        raise ValueError(f"penalty={penalty!r}: must lie in 0..{MOST_PENALTY:g}")
-    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
-    inputs = (features - mean) / std
-    weight = torch.zeros(num_classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(num_classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(F.linear(inputs, weight, bias), labels)
-        value = value + penalty / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    classifier = nn.Linear(features.shape[1], num_classes)
-    with torch.no_grad():
-        classifier.weight.copy_(weight / std)
-        classifier.bias.copy_(bias - classifier.weight @ mean)
-    return classifier
-
-
-def _check_sets(
+def check_sets(
     features: Tensor,
     labels: Tensor,
     validation_features: Tensor,
     validation_labels: Tensor,
     num_classes: int,
 ) -> None:
-    """Refuse training or validation features that do not go with their labels."""
+    """Do as `check_features` for training features (views, N, F) and validation features (M, F)."""
     if features.ndim != 3 or not len(features):
-        raise ValueError(f"features of shape {tuple(features.shape)}: (views, N, D) expected")
+        raise ValueError(f"features of shape {tuple(features.shape)}: (views, N, F) expected")
     for view in features:
         check_features(view, labels, num_classes)
     check_features(validation_features, validation_labels, num_classes)
@@ -103,27 +51,40 @@ def _check_sets(
         )
 
 
+def fit_linear_classifier(
+    features: Tensor, labels: Tensor, num_classes: int, penalty: float = 1e-3
+) -> nn.Module:
+    """Return the optimal classifier of features (N, F) that are standardised first.
+
+    ``penalty`` times half the squared weights is added to the mean cross-entropy. Raises a
+    ValueError where features and labels do not belong together, there are fewer than two images,
+    or the penalty is not a number of at least 0.
+    """
+    check_features(features, labels, num_classes)
+    if len(features) < 2:
+        raise ValueError("one image has no spread to be standardised by: at least two expected")
+    if not 0 <= penalty <= MOST_PENALTY:
+        raise ValueError(f"penalty={penalty!r}: must lie in 0..{MOST_PENALTY:g}")
+    mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-6)
+    classifier = _zero_head(features, num_classes)
+    _minimise(classifier, (features - mean) / std, labels, penalty)
+    with torch.no_grad():
+        classifier.weight /= std
+        classifier.bias -= classifier.weight @ mean
+    return classifier
+
+
 @dataclass(frozen=True)
 class Optimum:
-    """The best last layer that there is for a strength of L2 regularisation.
+    """The best last layer that there is for a strength of L2 regularisation."""
 
-    Attributes
-    ----------
-    weight, bias : Tensor
-        As in `HeadResult`.
-    l2 : float
-        The strength chosen on validation data.
-    table : DataFrame
-        ``l2``, ``train_accuracy``, ``validation_accuracy`` for every strength tried.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    l2: float
-    table: pd.DataFrame
+    weight: Tensor  # (number of classes, F)
+    bias: Tensor  # (number of classes,)
+    l2: float  # the strength, chosen on validation data
+    table: pd.DataFrame  # l2, train_accuracy, validation_accuracy of every strength tried
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return the logits (N, number of classes) of features (N, D)."""
+        """Return the logits (N, number of classes) of features (N, F)."""
         return F.linear(features, self.weight, self.bias)
 
 
@@ -136,41 +97,53 @@ def optimal_head(
     strengths: Sequence[float] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001),
     max_iterations: int = 100,
 ) -> Optimum:
-    """Minimise mean cross-entropy + l2/2·‖weight‖² with L-BFGS, for each strength in turn.
+    """Minimise mean cross-entropy + l2/2·‖weight‖² for each strength l2; keep the best one.
 
-    The problem is convex: no learning rate, no schedule, one answer. The strength is chosen by
-    validation accuracy (the stronger of equals). ``features`` are (views, N, D); all views count.
-
-    Raises
-    ------
-    ValueError
-        Features and labels do not belong together, or a strength is not a number of at least 0.
+    The strength is chosen by validation accuracy (the stronger of equals). ``features`` are
+    (views, N, F); all views count. Raises a ValueError where features and labels do not belong
+    together, or a strength is not a number of at least 0.
     """
-    _check_sets(features, labels, validation_features, validation_labels, num_classes)
+    check_sets(features, labels, validation_features, validation_labels, num_classes)
     if not strengths or not all(0 <= l2 <= MOST_PENALTY for l2 in strengths):
         raise ValueError(f"strengths={tuple(strengths)}: must lie in 0..{MOST_PENALTY:g}")
-    x, y = features.flatten(0, 1), labels.repeat(len(features))
-    head = nn.Linear(x.shape[1], num_classes).to(x.device)
-    for parameter in head.parameters():
-        nn.init.zeros_(parameter)
+    head = _zero_head(features[0], num_classes)
     rows, best, best_accuracy = [], None, -1.0
     for l2 in sorted(strengths, reverse=True):
-        optimizer = torch.optim.LBFGS(
-            head.parameters(), max_iter=max_iterations, line_search_fn="strong_wolfe"
-        )
-
-        def closure(l2: float = l2, optimizer: torch.optim.Optimizer = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            loss = F.cross_entropy(head(x), y) + l2 / 2 * head.weight.square().sum()
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-        with torch.no_grad():
-            trained = (head(features[0]).argmax(1) == labels).float().mean().item()
-            found = (head(validation_features).argmax(1) == validation_labels).float().mean().item()
+        _minimise(head, features.flatten(0, 1), labels.repeat(len(features)), l2, max_iterations)
+        trained = _accuracy(head, features[0], labels)
+        found = _accuracy(head, validation_features, validation_labels)
         rows.append({"l2": l2, "train_accuracy": trained, "validation_accuracy": found})
         if found > best_accuracy:
             best_accuracy = found
             best = head.weight.detach().clone().cpu(), head.bias.detach().clone().cpu(), l2
     return Optimum(*best, pd.DataFrame(rows))
+
+
+def _zero_head(features: Tensor, num_classes: int) -> nn.Linear:
+    head = nn.Linear(features.shape[1], num_classes).to(features.device)
+    for parameter in head.parameters():
+        nn.init.zeros_(parameter)
+    return head
+
+
+def _minimise(
+    head: nn.Linear, features: Tensor, labels: Tensor, l2: float, max_iterations: int = 100
+) -> None:
+    """Move the head from where it is to the least regularised loss, by L-BFGS."""
+    optimizer = torch.optim.LBFGS(
+        head.parameters(), max_iter=max_iterations, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(head(features), labels) + l2 / 2 * head.weight.square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def _accuracy(head: nn.Linear, features: Tensor, labels: Tensor) -> float:
+    return (head(features).argmax(1) == labels).float().mean().item()

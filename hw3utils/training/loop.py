@@ -4,12 +4,12 @@ For a single run in this process. Many runs, in parallel and cached, are the bus
 """
 
 import dataclasses
-import io
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -21,7 +21,13 @@ from hw3utils import files
 from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale
 from hw3utils.training import fingerprints, networks
-from hw3utils.training.batches import Evaluation, accumulate_within_memory, evaluate, zero_totals
+from hw3utils.training.batches import (
+    Evaluation,
+    accumulate_within_memory,
+    evaluate,
+    evaluation_mode,
+    zero_totals,
+)
 from hw3utils.training.runs import FitResult, Run
 
 DIVERGENCE_CHECK_EVERY = 50
@@ -38,6 +44,26 @@ def pick_device() -> torch.device:
     return torch.device("cpu")
 
 
+class _Live(NamedTuple):
+    """What every update changes: together with the records, all that the next epoch depends on."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    scheduler: lr_scheduler.LRScheduler
+    order: Generator
+
+
+@dataclass
+class _Records:
+    """What a run has left behind so far."""
+
+    best_state: dict[str, Tensor]
+    best_accuracy: float = -1.0
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of the history
+    learning_rates: list[float] = field(default_factory=list)
+    diverged: bool = False
+
+
 def fit(
     model: nn.Module,
     run: Run,
@@ -51,15 +77,14 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place as ``run`` describes, with SGD on the cross-entropy.
 
+    Every epoch sees each training image once, in an order drawn from ``run.seed``; the last batch
+    may be smaller. A run that diverges (see `has_diverged`) ends early, marked so.
+
     Parameters
     ----------
     model : Module
         Takes (N, C, H, W) float32 images, returns (N, num_classes) logits. Its device decides where
         the images are put, once.
-    run : Run
-        The description. The order of the images comes from a generator seeded with ``run.seed``.
-    train, validation : ImageSet
-        Every epoch sees each training image once; the last batch may be smaller.
     scale : Scale
         Turns uint8 images into the network's input.
     augment : callable, optional
@@ -70,84 +95,98 @@ def fit(
     progress : bool
         Show a progress bar with loss and time left.
 
-    Returns
-    -------
-    FitResult
-        The history and weights; a run that diverges (see `has_diverged`) ends early, marked so.
-
     Raises
     ------
     ValueError
         A batch is larger than the training set, the network does not fit the images, or the
         checkpoint belongs to another run.
     """
-    device = next(model.parameters()).device
     check_fits(model, run, train, validation, scale)
+    device = next(model.parameters()).device
     train, validation = train.to(device), validation.to(device)
     optimizer = sgd(model, run)
     num_updates = run.num_updates(len(train))
     scheduler = run.schedule.build(optimizer, num_updates)
-    order = torch.Generator().manual_seed(run.seed)
-    micro_batch_size = run.micro_batch_size
-    rows: list[dict[str, Any]] = []
-    learning_rates: list[float] = []
-    best_state, best_accuracy, diverged = _copy_state(model), -1.0, False
+    live = _Live(model, optimizer, scheduler, torch.Generator().manual_seed(run.seed))
+    records = _Records(_copy_state(model))
     described = _describe(run, train, validation, scale, augment) if checkpoint else ""
     if checkpoint and (saved := load_checkpoint(checkpoint, described)):
-        restore_checkpoint(saved, model, optimizer, scheduler, order)
-        rows, learning_rates, diverged = saved["rows"], saved["learning_rates"], saved["diverged"]
-        best_state, best_accuracy = saved["best_state"], saved["best_accuracy"]
-    done = len(learning_rates)
+        records = restore_checkpoint(saved, live)
+    micro_batch_size = run.micro_batch_size
+    done = len(records.learning_rates)
     with tqdm(
         total=num_updates, initial=done, disable=not progress, unit="update", leave=False
     ) as bar:
-        for epoch in range(len(rows) + 1, run.epochs + 1):
-            if diverged:
-                break
+        while len(records.rows) < run.epochs and not records.diverged:
             began = time.perf_counter()
+            epoch = len(records.rows) + 1
+            images = augment(train, live.order) if augment else train
             batch_size = run.batch_sizes[epoch - 1]
-            images = augment(train, order) if augment else train
-            model.train()
-            totals = zero_totals(device)
-            updates = seen = 0
-            for indices in minibatches(len(images), batch_size, order):
-                batch = indices.to(device)
-                optimizer.zero_grad(set_to_none=True)
-                batch_totals, micro_batch_size = accumulate_within_memory(
-                    model, images, batch, scale, micro_batch_size
-                )
-                totals += batch_totals
-                learning_rates.append(optimizer.param_groups[0]["lr"])
-                optimizer.step()
-                scheduler.step()
-                updates += 1
-                seen += len(batch)
-                bar.update()
-                if updates % DIVERGENCE_CHECK_EVERY == 0 and has_diverged(totals[0] / seen, train):
-                    break
-            loss, correct = (totals / seen).tolist()
+            trained = _train_epoch(live, images, batch_size, scale, micro_batch_size, bar)
+            micro_batch_size = trained.micro_batch_size
             limit = DIVERGED_AT_THE_END if epoch == run.epochs else DIVERGED_ABOVE_GUESSING
-            diverged = has_diverged(loss, train, limit)
-            row = {"epoch": epoch, "batch_size": batch_size, "updates": updates}
-            row |= _epoch_scores(model, loss, correct, diverged, validation, scale)
-            rows.append(row | {"seconds": time.perf_counter() - began})
+            records.diverged = has_diverged(trained.loss, train, limit)
+            records.learning_rates += trained.learning_rates
+            row = {"epoch": epoch, "batch_size": batch_size, "updates": len(trained.learning_rates)}
+            row |= _epoch_scores(model, trained, records.diverged, validation, scale)
+            records.rows.append(row | {"seconds": time.perf_counter() - began})
             bar.set_postfix(loss=f"{row['train_loss']:.3f}")
-            if row["validation_accuracy"] > best_accuracy:
-                best_state, best_accuracy = _copy_state(model), row["validation_accuracy"]
+            if row["validation_accuracy"] > records.best_accuracy:
+                records.best_state = _copy_state(model)
+                records.best_accuracy = row["validation_accuracy"]
             if checkpoint:
-                save_checkpoint(
-                    checkpoint, described, model, optimizer, scheduler, order,
-                    rows=rows, learning_rates=learning_rates, diverged=diverged,
-                    best_state=best_state, best_accuracy=best_accuracy,
-                )  # fmt: skip
+                save_checkpoint(checkpoint, described, live, records)
     return FitResult(
         run=run,
-        history=pd.DataFrame(rows),
-        learning_rates=torch.tensor(learning_rates, dtype=torch.float64),
+        history=pd.DataFrame(records.rows),
+        learning_rates=torch.tensor(records.learning_rates, dtype=torch.float64),
         state=_copy_state(model),
-        best_state=best_state,
-        diverged=diverged,
+        best_state=records.best_state,
+        diverged=records.diverged,
     )
+
+
+class _Epoch(NamedTuple):
+    """One epoch of training: mean loss (nats) and accuracy (fraction) of the images seen."""
+
+    loss: float
+    accuracy: float
+    learning_rates: list[float]  # of each update
+    micro_batch_size: int | None  # for the next epoch to begin with
+
+
+def _train_epoch(
+    live: _Live,
+    images: ImageSet,
+    batch_size: int,
+    scale: Scale,
+    micro_batch_size: int | None,
+    bar: tqdm,
+) -> _Epoch:
+    """Go once through the images, one update for each minibatch; end early on divergence."""
+    model, optimizer, scheduler, order = live
+    model.train()
+    totals = zero_totals(images.labels.device)
+    learning_rates: list[float] = []
+    seen = 0
+    for indices in minibatches(len(images), batch_size, order):
+        batch = indices.to(images.labels.device)
+        optimizer.zero_grad(set_to_none=True)
+        batch_totals, micro_batch_size = accumulate_within_memory(
+            model, images, batch, scale, micro_batch_size
+        )
+        totals += batch_totals
+        learning_rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+        seen += len(batch)
+        bar.update()
+        if len(learning_rates) % DIVERGENCE_CHECK_EVERY == 0 and has_diverged(
+            totals[0] / seen, images
+        ):
+            break
+    loss, correct = (totals / seen).tolist()
+    return _Epoch(loss, correct, learning_rates, micro_batch_size)
 
 
 def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
@@ -162,7 +201,7 @@ def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
     )
 
 
-def minibatches(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def minibatches(num_images: int, batch_size: int, generator: Generator) -> Iterator[Tensor]:
     """Return one epoch's minibatches: every index once, in an order drawn from ``generator``."""
     check_whole_number("num_images", num_images, at_least=0)
     check_whole_number("batch_size", batch_size)
@@ -174,12 +213,9 @@ def check_fits(
 ) -> None:
     """Refuse a run that cannot work, before any training.
 
-    Raises
-    ------
-    ValueError
-        A batch size exceeds the number of images, the validation images differ from the training
-        images in shape or classes, the network does not take images of this shape, or it returns
-        another number of logits than there are classes.
+    Raises a ValueError where a batch size exceeds the number of images, the validation images
+    differ from the training images in shape or classes, the network does not take images of this
+    shape, or it returns another number of logits than there are classes.
     """
     if max(run.batch_sizes) > len(train):
         raise ValueError(
@@ -191,17 +227,12 @@ def check_fits(
     if train.class_names != validation.class_names:
         raise ValueError("training and validation images do not have the same classes")
     device = next(model.parameters()).device
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model):
             logits = model(scale(train.images[:1].to(device)))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"the network does not take images of shape {shape}: {reason}") from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
     if logits.shape != (1, train.num_classes):
         raise ValueError(
             f"{train.num_classes} classes need logits of shape (N, {train.num_classes}); "
@@ -220,23 +251,68 @@ def has_diverged(
     return not float(mean_loss) <= limit * math.log(images.num_classes)
 
 
-def _epoch_scores(
-    model: nn.Module,
-    loss: float,
-    accuracy: float,
-    diverged: bool,
-    validation: ImageSet,
+def save_checkpoint(path: Path, description: str, live: _Live, records: _Records) -> None:
+    """Write all that the next epoch depends on, atomically and with a checksum.
+
+    ``description`` tells this run from every other; `load_checkpoint` demands the same.
+    """
+    parts = {part: getattr(live, part).state_dict() for part in ("model", "optimizer", "scheduler")}
+    parts |= {"description": description, "order": live.order.get_state()}
+    files.write_tensors(path, parts | {"records": vars(records)})
+
+
+def load_checkpoint(path: Path, description: str) -> dict[str, Any] | None:
+    """Return the parts that `save_checkpoint` wrote; None where the file is missing or damaged.
+
+    Raises a ValueError where the checkpoint belongs to another run.
+    """
+    parts = files.read_tensors(path)
+    if parts is not None and parts["description"] != description:
+        raise ValueError(
+            f"{path} is the checkpoint of another run; delete it or choose another name\n"
+            f"found:    {parts['description']}\nexpected: {description}"
+        )
+    return parts
+
+
+def restore_checkpoint(parts: dict[str, Any], live: _Live) -> _Records:
+    """Put everything back as it was when the parts were saved, and return the records."""
+    for part in ("model", "optimizer", "scheduler"):
+        getattr(live, part).load_state_dict(parts[part])
+    live.order.set_state(parts["order"])
+    return _Records(**parts["records"])
+
+
+@fingerprints.task
+def fit_one(
+    run: Run,
+    class_names: tuple[str, ...],
     scale: Scale,
+    train_images: Tensor,
+    train_labels: Tensor,
+    validation_images: Tensor,
+    validation_labels: Tensor,
+) -> dict[str, Any]:
+    """Train one run and return its `FitResult` as plain data: a worker's whole task."""
+    train = ImageSet(train_images, train_labels, class_names)
+    validation = ImageSet(validation_images, validation_labels, class_names)
+    model = networks.build(run.model, train.num_classes, run.seed)
+    result = fit(model, run, train, validation, scale)
+    kept = {item.name: getattr(result, item.name) for item in dataclasses.fields(result)}
+    del kept["run"]
+    return kept | {"history": result.history.to_dict("list")}
+
+
+def _epoch_scores(
+    model: nn.Module, trained: _Epoch, diverged: bool, validation: ImageSet, scale: Scale
 ) -> dict[str, float]:
     """Return the epoch's losses and accuracies; all NaN once it has diverged."""
-    if diverged:
-        loss = accuracy = math.nan
-        validated = Evaluation(math.nan, math.nan)
-    else:
-        validated = evaluate(model, validation, scale)
+    nothing = Evaluation(math.nan, math.nan)
+    seen = nothing if diverged else Evaluation(trained.loss, trained.accuracy)
+    validated = nothing if diverged else evaluate(model, validation, scale)
     return {
-        "train_loss": loss,
-        "train_accuracy": accuracy,
+        "train_loss": seen.loss,
+        "train_accuracy": seen.accuracy,
         "validation_loss": validated.loss,
         "validation_accuracy": validated.accuracy,
     }
@@ -251,90 +327,3 @@ def _describe(run: Run, train: ImageSet, validation: ImageSet, scale: Scale, aug
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-
-
-def save_checkpoint(
-    path: Path,
-    description: str,
-    model: torch.nn.Module,
-    optimizer: Optimizer,
-    scheduler: lr_scheduler.LRScheduler,
-    order: Generator,
-    **records: Any,
-) -> None:
-    """Write all that the next epoch depends on, atomically and with a checksum.
-
-    Parameters
-    ----------
-    description : str
-        Tells this run from every other; `load` demands the same.
-    order : Generator
-        The one that draws the order of the images.
-    records
-        Plain values and tensors: history, best state so far.
-    """
-    content = io.BytesIO()
-    parts = {
-        "description": description,
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
-        "order": order.get_state(),
-    }
-    torch.save(parts | records, content)
-    files.write_checked(path, content.getvalue())
-
-
-def load_checkpoint(path: Path, description: str) -> dict[str, Any] | None:
-    """Return the parts that `save` wrote; None where there is no file, or a damaged one.
-
-    Raises
-    ------
-    ValueError
-        The checkpoint belongs to another run.
-    """
-    try:
-        content = files.read_checked(path)
-    except (FileNotFoundError, files.CorruptFileError):
-        return None
-    parts = torch.load(io.BytesIO(content), weights_only=True)
-    if parts["description"] != description:
-        raise ValueError(
-            f"{path} is the checkpoint of another run; delete it or choose another name\n"
-            f"found:    {parts['description']}\nexpected: {description}"
-        )
-    return parts
-
-
-def restore_checkpoint(
-    parts: dict[str, Any],
-    model: torch.nn.Module,
-    optimizer: Optimizer,
-    scheduler: lr_scheduler.LRScheduler,
-    order: Generator,
-) -> None:
-    """Put everything back as it was when the parts were saved."""
-    model.load_state_dict(parts["model"])
-    optimizer.load_state_dict(parts["optimizer"])
-    scheduler.load_state_dict(parts["scheduler"])
-    order.set_state(parts["order"])
-
-
-@fingerprints.task
-def fit_one(
-    run: Run,
-    class_names: tuple[str, ...],
-    scale: Scale,
-    train_images: Tensor,
-    train_labels: Tensor,
-    validation_images: Tensor,
-    validation_labels: Tensor,
-) -> dict[str, Any]:
-    """Train one run and return its result as plain data."""
-    train = ImageSet(train_images, train_labels, class_names)
-    validation = ImageSet(validation_images, validation_labels, class_names)
-    model = networks.build(run.model, train.num_classes, run.seed)
-    result = fit(model, run, train, validation, scale)
-    kept = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
-    del kept["run"]
-    return kept | {"history": result.history.to_dict("list")}

@@ -1,7 +1,6 @@
-"""Networks of the homework, built from a seed.
+"""Networks small enough to train from scratch, built by name from a seed.
 
-For defining networks only; how they are trained is in `training`, and layer tables in
-`architectures`.
+How they are trained is in `loop`. The papers' networks are in `problem2` and `problem3`.
 """
 
 import torch
@@ -73,10 +72,7 @@ _NETWORKS = {"lenet5": LeNet5, "teacher": TeacherCNN}
 def build(name: str, num_classes: int, seed: int) -> nn.Module:
     """Return a network with weights drawn from ``seed``; the global random state stays as it was.
 
-    Raises
-    ------
-    ValueError
-        The name is unknown, or a number is not a whole one.
+    Raises a ValueError where the name is unknown, or a number is not a whole one.
     """
     if name not in _NETWORKS:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(sorted(_NETWORKS))}")

@@ -1,7 +1,7 @@
 """Descriptions of training runs, and what a run leaves behind.
 
 Plain data: a `Run` is what is cached, printed in tables, sent to another process and checked when
-it is made; a `FitResult` is what `training.fit` returns for it.
+it is made; a `FitResult` is what `loop.fit` returns for it.
 """
 
 import math
@@ -16,35 +16,18 @@ from hw3utils.training.schedules import Schedule
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that decides how a training run ends, apart from the images.
+    """Everything that decides how a training run ends, apart from the images."""
 
-    Attributes
-    ----------
-    model : str
-        A name that `models.build` knows.
-    schedule : Schedule
-        The learning rate for each update.
-    epochs : int
-        Passes over the training images.
-    batch_size : int or tuple of int
-        Images for each update; a tuple gives one size for each epoch.
-    micro_batch_size : int, optional
-        Images that go through the network at once. A smaller number than the batch size needs less
-        memory and leaves the gradient as it is (see `accumulate_gradient`).
-    momentum, weight_decay : float
-        Of SGD.
-    seed : int
-        Decides the initial weights and the order of the images.
-    """
-
-    model: str
-    schedule: Schedule
-    epochs: int
-    batch_size: int | tuple[int, ...] = 64
+    model: str  # a name that networks.build knows
+    schedule: Schedule  # the learning rate of each update
+    epochs: int  # passes over the training images
+    batch_size: int | tuple[int, ...] = 64  # images for each update; a tuple: one for each epoch
+    # Images that go through the network at once, where the batch is larger: this needs less memory
+    # and leaves the gradient as it is (see batches.accumulate_gradient).
     micro_batch_size: int | None = None
-    momentum: float = 0.9
+    momentum: float = 0.9  # of SGD
     weight_decay: float = 0.0
-    seed: int = 0
+    seed: int = 0  # decides the initial weights and the order of the images
 
     def __post_init__(self) -> None:
         if not isinstance(self.schedule, Schedule):
@@ -78,32 +61,18 @@ class Run:
 class FitResult:
     """What a training run left behind.
 
-    Attributes
-    ----------
-    run : Run
-        The description it was trained by.
-    history : DataFrame
-        One row for each epoch begun: ``epoch`` (from 1), ``batch_size``, ``updates``,
-        ``train_loss``, ``train_accuracy`` (means over the epoch's images as they were trained on),
-        ``validation_loss``, ``validation_accuracy`` (after the epoch), ``seconds``. Losses are
-        cross-entropies in nats, accuracies fractions; all are NaN in the epoch that diverged.
-    learning_rates : Tensor
-        Shape (updates,), float64: the learning rate of each update.
-    state : dict of str to Tensor
-        The weights after the last epoch.
-    best_state : dict of str to Tensor
-        The weights after the epoch with the best validation accuracy, the first of equals.
-    diverged : bool
-        Whether the training loss stopped being finite, went far above that of guessing, or
-        ended above it (see `training.has_diverged`); training then ended in that epoch.
+    ``history`` has one row for each epoch begun: ``epoch`` (from 1), ``batch_size``, ``updates``,
+    ``train_loss``, ``train_accuracy`` (means over the epoch's images as they were trained on),
+    ``validation_loss``, ``validation_accuracy`` (after the epoch), ``seconds``. Losses are
+    cross-entropies in nats, accuracies fractions; all are NaN in the epoch that diverged.
     """
 
     run: Run
     history: pd.DataFrame
-    learning_rates: Tensor
-    state: dict[str, Tensor]
-    best_state: dict[str, Tensor]
-    diverged: bool
+    learning_rates: Tensor  # of each update: shape (updates,), float64
+    state: dict[str, Tensor]  # the weights after the last epoch
+    best_state: dict[str, Tensor]  # after the epoch best on validation images, the first of equals
+    diverged: bool  # whether training ended early, or too high (see loop.has_diverged)
 
     @property
     def seconds(self) -> float:

@@ -1,13 +1,12 @@
-"""Learning-rate schedules, and how to read their bounds off a curve of losses.
+"""Learning-rate schedules.
 
 A schedule is a frozen dataclass: it can be printed, compared and cached. ``build`` turns it into
-one of torch's own schedulers, which is stepped once for each update of the weights. Nothing here
-trains.
+one of torch's own schedulers, which is stepped once for each update of the weights.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch.optim import SGD, Optimizer, lr_scheduler
@@ -16,33 +15,23 @@ from hw3utils.checks import check_whole_number
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """What all schedules share: the learning rate that the optimiser starts with.
+class Schedule(ABC):
+    """What all schedules share: a learning rate, greater than 0 and finite."""
 
-    Attributes
-    ----------
-    lr : float
-        Learning rate, greater than 0 and finite: the constant one, the first one, or the highest
-        one, as each schedule says.
-    """
-
-    lr: float
-    label: ClassVar[str]
+    lr: float  # the constant, first, lowest or highest one, as each schedule says
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"learning rate {self.lr!r}: must be greater than 0 and finite")
 
+    @abstractmethod
     def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
         """Return torch's scheduler for a run of ``num_updates`` weight updates in all."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The learning rate ``lr`` from the first update to the last."""
-
-    label: ClassVar[str] = "constant"
 
     def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
         """See `Schedule.build`."""
@@ -52,8 +41,6 @@ class Constant(Schedule):
 @dataclass(frozen=True)
 class LinearDecay(Schedule):
     """From ``lr`` in a straight line to zero at the end (Li et al. 2019, 1905.04753)."""
-
-    label: ClassVar[str] = "linear decay"
 
     def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
         """See `Schedule.build`."""
@@ -69,8 +56,6 @@ class OneCycle(Schedule):
     torch's ``OneCycleLR`` with its own proportions; the momentum is left alone.
     """
 
-    label: ClassVar[str] = "1cycle"
-
     def build(self, optimizer: Optimizer, num_updates: int) -> lr_scheduler.LRScheduler:
         """See `Schedule.build`."""
         return lr_scheduler.OneCycleLR(
@@ -85,23 +70,11 @@ class Cyclical(Schedule):
     torch's ``CyclicLR`` in mode ``exp_range``: at update t the amplitude is
     ``(lr_max − lr)·gamma**t``; the lower bound stays. (In Smith 2017, 1506.01186, Sec. 3.1, both
     bounds decay.) The momentum is left alone.
-
-    Attributes
-    ----------
-    lr : float
-        The lower bound.
-    lr_max : float
-        The upper bound, greater than ``lr``.
-    cycles : int
-        Whole cycles within the run, so that it ends at the lower bound.
-    final_amplitude : float
-        Fraction of the amplitude left at the end of the run, in (0, 1]; it fixes gamma.
     """
 
-    lr_max: float = 0.0
-    cycles: int = 3
-    final_amplitude: float = 0.1
-    label: ClassVar[str] = "cyclical, exponential decay"
+    lr_max: float = 0.0  # the upper bound, greater than lr
+    cycles: int = 3  # whole cycles within the run, so that it ends at the lower bound
+    final_amplitude: float = 0.1  # fraction of it left at the end, in (0, 1]: this fixes gamma
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,22 +98,10 @@ class Cyclical(Schedule):
 
 @dataclass(frozen=True)
 class Steps(Schedule):
-    """Start at ``lr`` and multiply by ``factor`` at the given fractions of the run.
+    """Start at ``lr`` and multiply it at given fractions of the run: the handout's, by default."""
 
-    Attributes
-    ----------
-    lr : float
-        The first learning rate.
-    factor : float
-        Multiplies the learning rate at each step, in (0, 1).
-    at : tuple of float
-        Fractions of the run's updates, rising, each in (0, 1). The handout's multi-step schedule
-        is ``factor=0.1, at=(1/4, 1/2, 3/4)``.
-    """
-
-    factor: float = 0.1
-    at: tuple[float, ...] = (0.25, 0.5, 0.75)
-    label: ClassVar[str] = "steps"
+    factor: float = 0.1  # multiplies the learning rate at each step, in (0, 1)
+    at: tuple[float, ...] = (0.25, 0.5, 0.75)  # fractions of the updates, rising, each in (0, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,13 +119,7 @@ class Steps(Schedule):
 
 
 def learning_rates(schedule: Schedule, num_updates: int) -> list[float]:
-    """Return the learning rate of each of ``num_updates`` updates; no network is involved.
-
-    Raises
-    ------
-    ValueError
-        There is not at least one update.
-    """
+    """Return the learning rate of each of ``num_updates`` updates; no network is involved."""
     check_whole_number("num_updates", num_updates)
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=schedule.lr)
     scheduler = schedule.build(optimizer, num_updates)
@@ -177,13 +132,7 @@ def learning_rates(schedule: Schedule, num_updates: int) -> list[float]:
 
 
 def decay_factor(final_fraction: float, num_updates: int) -> float:
-    """Return the gamma for which ``gamma**num_updates`` equals ``final_fraction``.
-
-    Raises
-    ------
-    ValueError
-        The fraction is not in (0, 1], or there is no update.
-    """
+    """Return the gamma for which ``gamma**num_updates`` is ``final_fraction``, in (0, 1]."""
     if not 0 < final_fraction <= 1:
         raise ValueError(f"final fraction {final_fraction}: must lie in (0, 1]")
     check_whole_number("num_updates", num_updates)

@@ -7,7 +7,6 @@ A result is kept under a key made of the description, the data's checksums, the 
 
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -139,14 +138,18 @@ def map_cached(
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     places = {key: cache_dir / f"{key}.pt" for key in tasks}
-    found = {key: kept for key, place in places.items() if (kept := _load(place)) is not None}
+    found = {
+        key: kept
+        for key, place in places.items()
+        if (kept := files.read_tensors(place)) is not None
+    }
     missing = {key: arguments for key, arguments in tasks.items() if key not in found}
     if not missing:
         return {key: found[key] for key in tasks}
     with tqdm(total=len(tasks), initial=len(found), desc=title, unit="run") as bar:
         for key, content in workers.results(function, missing, shared, n_jobs):
             files.write_checked(places[key], content)
-            found[key] = _read(content)
+            found[key] = files.unpack_tensors(content)
             bar.update()
             if note:
                 bar.set_postfix(note(found[key]))
@@ -191,15 +194,3 @@ def _described(value: Any) -> Any:
 
 def _as_result(run: Run, kept: dict[str, Any]) -> FitResult:
     return FitResult(run=run, **kept | {"history": pd.DataFrame(kept["history"])})
-
-
-def _load(place: Path) -> dict[str, Any] | None:
-    """Return the kept result, or None where there is none or the file is damaged."""
-    try:
-        return _read(files.read_checked(place))
-    except (FileNotFoundError, files.CorruptFileError):
-        return None
-
-
-def _read(content: bytes) -> dict[str, Any]:
-    return torch.load(io.BytesIO(content), weights_only=True)

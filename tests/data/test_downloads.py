@@ -81,6 +81,26 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
         downloads.fetch(artefact(good), tmp_path)
 
 
+def test_what_is_filled_comes_whole_or_not_at_all(tmp_path):
+    with pytest.raises(ConnectionRefusedError), downloads.filling(tmp_path / "new") as scratch:
+        good(scratch)
+        refused(scratch)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_is_filled_replaces_its_like_and_leaves_the_rest(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "kept").write_bytes(b"kept")
+    half(tmp_path / "inner")
+    with downloads.filling(tmp_path, ["inner"]) as scratch:
+        (scratch / "inner").mkdir()
+        good(scratch / "inner")
+        web_page(scratch)  # beside what is named: it stays out
+    assert {path.name for path in tmp_path.rglob("*")} == {"inner", "kept", "file"}
+    assert (tmp_path / "inner" / "file").read_bytes() == CONTENT
+    assert (tmp_path / "inner" / "kept").read_bytes() == b"kept"
+
+
 def test_a_command_that_is_not_installed_says_so(tmp_path):
     with pytest.raises(RuntimeError, match="no-such-program is not installed"):
         downloads.run_command("no-such-program", cwd=tmp_path)
@@ -98,15 +118,16 @@ def test_a_kill_in_the_middle_of_a_download_leaves_nothing_wrong(tmp_path):
     program = textwrap.dedent(f"""
         import sys, time
         from pathlib import Path
-        from hw3utils import sources
+        from hw3utils.data import downloads
 
         def slow(folder):
             (folder / "file").write_bytes({CONTENT!r}[:5000])
             Path({str(tmp_path / "started")!r}).touch()
             time.sleep(60)
 
-        toy = sources.Artefact("Toy", "toy", {{"file": {DIGEST!r}}}, (sources.Source("s", slow),))
-        sources.fetch(toy, Path({str(tmp_path)!r}))
+        source = downloads.Source("slow", slow)
+        toy = downloads.Artefact("Toy", "toy", {{"file": {DIGEST!r}}}, (source,))
+        downloads.fetch(toy, Path({str(tmp_path)!r}))
     """)
     process = subprocess.Popen([sys.executable, "-c", program])
     deadline = time.monotonic() + 30
@@ -114,6 +135,7 @@ def test_a_kill_in_the_middle_of_a_download_leaves_nothing_wrong(tmp_path):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert (tmp_path / "started").exists(), "nothing was killed in the middle of anything"
     assert not (tmp_path / "toy" / "file").exists()
     folder = downloads.fetch(artefact(good), tmp_path)
     assert (folder / "file").read_bytes() == CONTENT

@@ -4,9 +4,9 @@ import torch
 from hypothesis import given
 from torchvision.transforms import functional as reference
 
-from conftest import make_images
 from hw3utils.data import datasets
 from hw3utils.data.images import ImageSet, Scale, split
+from made_up import make_images
 
 
 def test_the_split_is_48000_and_12000_without_a_shared_image():

@@ -125,6 +125,17 @@ def test_each_layout_gives_its_parts_with_the_right_labels(
         assert (seen - expected[part.labels]).abs().max() < 2, "an image has another's label"
 
 
+def test_what_is_missing_is_fetched_whole_into_its_place(tmp_path, monkeypatch):
+    """Half a set lies there; torchvision's download is replaced by one that makes the whole set."""
+    monkeypatch.setattr(tv.DTD, "_download", lambda dataset: make_dtd(Path(dataset.root)))
+    folder = tmp_path / "torchvision" / "dtd"
+    make_dtd(folder)
+    (folder / "dtd" / "dtd" / "labels" / "train1.txt").unlink()
+    parts = datasets.load_dataset("dtd", torch.Generator(), size=32, data_dir=tmp_path)
+    assert tuple(map(len, parts)) == (2, 2, 2)
+    assert [path.name for path in folder.iterdir()] == ["dtd"], "scratch folders stay behind"
+
+
 def test_without_files_and_network_the_message_says_what_was_tried(tmp_path, monkeypatch):
     def no_network(*arguments, **options):
         raise OSError("no network")

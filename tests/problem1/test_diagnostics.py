@@ -15,6 +15,17 @@ from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant
 
 RUN = Run("lenet5", Constant(0.02), epochs=1)
+RATES = np.geomspace(1e-9, 10, 10)
+NAN = math.nan
+
+
+class Restless(nn.Module):
+    """Changes nothing, but draws from Python's and NumPy's global generators."""
+
+    def forward(self, features):
+        random.random()
+        np.random.rand()
+        return features
 
 
 def some_updates(model, optimizer, train, scale, order, n):
@@ -34,8 +45,8 @@ def test_training_after_a_range_test_equals_training_without(train, scale, highe
         np.random.seed(0)
         lenet = networks.build("lenet5", 10, 0)
         head, tail = lenet.features[:3], lenet.features[3:]
-        noisy = nn.Sequential(head, nn.BatchNorm2d(6), nn.Dropout(0.3), tail, lenet.classifier)
-        model = noisy.train()
+        noisy = (nn.BatchNorm2d(6), nn.Dropout(0.3), Restless())
+        model = nn.Sequential(head, *noisy, tail, lenet.classifier).train()
         model[0].eval()
         optimizer = loop.sgd(model, RUN)
         order = torch.Generator().manual_seed(7)
@@ -48,10 +59,14 @@ def test_training_after_a_range_test_equals_training_without(train, scale, highe
 
     tested, optimizer, order = prepared()
     modes = [module.training for module in tested.modules()]
+    gradients = [weight.grad.clone() for weight in tested.parameters()]
+    began = order.get_state()
     diagnostics.lr_range_test(
         tested, optimizer, train, scale, order, highest=highest, num_updates=40
     )
     assert [module.training for module in tested.modules()] == modes
+    assert all(map(torch.equal, gradients, [weight.grad for weight in tested.parameters()]))
+    assert torch.equal(order.get_state(), began)
     some_updates(tested, optimizer, train, scale, order, 3)
     for name, value in plain.state_dict().items():
         assert torch.equal(value, tested.state_dict()[name]), f"{name} differs"
@@ -141,3 +156,43 @@ def test_a_big_batch_beyond_the_data_is_refused(train, scale):
     model = networks.build("lenet5", 10, 0)
     with pytest.raises(ValueError, match="exceeds the 384 training images"):
         diagnostics.gradient_noise_scale(model, train, scale, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    ("losses", "lowest", "highest"),
+    [
+        ([2.3, 2.3, 2.3, 0.4, 2.3, 2.3, 2.3, 0.5, 0.35, NAN], 7, 8),  # the gap is below the best
+        ([2.3, 2.3, 2.3, 0.5, 0.35, 2.3, 2.3, 2.3, 0.4, NAN], 3, 4),  # the gap is above it
+    ],
+)
+def test_the_useful_range_never_crosses_rates_that_learn_nothing(losses, lowest, highest):
+    found = diagnostics.suggest_lr_bounds(RATES, losses)
+    assert found.lr_max == RATES[highest]
+    assert RATES[lowest - 1] < found.lr_min < RATES[lowest]
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [2.3] * 7 + [0.5, NAN, NAN],
+        [2.3, 2.3, 2.3, 0.4, 2.3, 2.3, 2.3, 0.35, NAN, NAN],
+        [2.3] * 7 + [0.5, 2.3, 2.3],
+    ],
+)
+def test_a_range_of_a_single_rate_starts_at_a_quarter_of_it(losses):
+    assert diagnostics.suggest_lr_bounds(RATES, losses) == (RATES[7] / 4, RATES[7])
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        ([0.3, 0.4, 0.9, 2.3], "only rises from the lowest learning rate"),
+        ([1.0, 2.0], "only rises from the lowest learning rate"),
+        ([2.3, 2.3, 2.3, 9.0], "no learning rate learned"),  # flat, then a cliff: not "rises"
+        ([NAN, 2.3, 0.5, 0.4], "the lowest learning rate, 1e-09, diverged"),
+        ([NAN, NAN, math.inf, NAN], "every learning rate diverged"),
+    ],
+)
+def test_a_curve_without_a_valley_is_refused_for_the_reason_it_has(losses, words):
+    with pytest.raises(ValueError, match=words):
+        diagnostics.suggest_lr_bounds(RATES[: len(losses)], losses)

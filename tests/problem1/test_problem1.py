@@ -1,5 +1,6 @@
 """Problem 1's experiments as described, its committed results, and the notebook killed half way."""
 
+import dataclasses
 import json
 import math
 import os
@@ -12,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import make_images
 from hw3utils import paths
-from hw3utils.problem1 import answers, experiments, tables
+from hw3utils.problem1 import answers, experiments, figures, tables
 from hw3utils.problem1.diagnostics import LRBounds
 from hw3utils.settings import Problem1
+from hw3utils.training import networks
 from hw3utils.training.runs import FitResult
 from hw3utils.training.schedules import learning_rates
+from made_up import make_images
 
 LAPTOP = Problem1.for_profile("laptop")
 
@@ -123,8 +125,9 @@ def test_the_closing_answer_follows_from_the_curves(mirror, alike):
 
 def test_seeds_are_averaged_and_spread_is_given():
     scores = pd.DataFrame(
-        {"arm": ["a", "a", "b"], "seed": [0, 1, 0], "validation_accuracy": [0.8, 0.9, 0.7],
-         "test_accuracy": [0.8, 0.9, 0.7], "train_accuracy": [0.9, 0.9, 0.9],
+        {"arm": ["a", "a", "b"], "seed": [0, 1, 0], "diverged": [False, True, False],
+         "validation_accuracy": [0.8, 0.9, 0.7], "test_accuracy": [0.8, 0.9, 0.7],
+         "train_accuracy": [0.9, 0.9, 0.9],
          "gap": [0.1, 0.0, 0.2], "seconds": [1.0, 3.0, 5.0]}
     )  # fmt: skip
     table = tables.summary(scores)
@@ -132,6 +135,37 @@ def test_seeds_are_averaged_and_spread_is_given():
     assert table.loc["a", "test_sd"] == pytest.approx(0.0707, abs=1e-4)
     assert math.isnan(table.loc["b", "test_sd"])
     assert table["seeds"].tolist() == [2, 1]
+    assert table["diverged"].tolist() == [1, 0]
+
+
+def test_a_diverged_run_is_marked_in_the_tables():
+    runs = experiments.schedule_runs(LRBounds(0.002, 0.06), 0.06, LAPTOP)
+    state = networks.build("lenet5", 10, 0).state_dict()
+    arms = {
+        name: [dataclasses.replace(result(runs[name], [1.0, 0.5], diverged), state=state)]
+        for name, diverged in (("cyclical", False), ("constant", True))
+    }
+    scores = tables.generalisation(arms, make_images(20), make_images(10))
+    assert scores["diverged"].tolist() == [False, True]
+    assert tables.summary(scores)["diverged"].to_dict() == {"cyclical": 0, "constant": 1}
+
+
+def test_a_diverged_run_gets_a_cross_at_its_last_finite_epoch():
+    run = experiments.schedule_runs(LRBounds(0.002, 0.06), 0.06, LAPTOP)["constant"]
+    found = [
+        result(run, [1.5, 1.0, 0.8]),
+        result(run, [2.0, 1.5, math.nan], diverged=True),
+        result(run, [math.nan], diverged=True),
+    ]
+    axes = figures.loss_by_epoch({"constant": found}, "made up").axes[0]
+    crosses = [line for line in axes.lines if line.get_marker() == "x"]
+    assert [line.get_xydata().tolist() for line in crosses] == [[[2, 1.5]], [[1, 0]]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "constant",
+        "constant: diverged",
+    ]
+    alive = figures.loss_by_epoch({"constant": found[:1]}, "made up").axes[0]
+    assert not [line for line in alive.lines if line.get_marker() == "x"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from hw3utils.problem2 import tables
 from hw3utils.problem2.layers import layer_table, memory, stack_savings, totals
 from hw3utils.problem2.networks import (
     RegionProposalHead,
@@ -142,16 +143,6 @@ def test_a_module_used_twice_has_its_parameters_once():
     assert totals(table)["multiply_accumulates"] == 2 * 8 * 8 * 4 * 4 * 9
 
 
-def test_weights_that_two_layers_share_are_counted_once():
-    """Tied weights: the second layer has only its own biases."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12))
-    network[3].weight = network[1].weight
-    table = layer_table(network, (3, 2, 2))
-    assert totals(table)["parameters"] == sum(p.numel() for p in network.parameters()) == 168
-    assert table["parameter_formula"].tolist() == ["0", "(12 + 1)·12", "12"]
-    assert totals(table)["multiply_accumulates"] == 2 * 144
-
-
 def test_weights_that_are_computed_anew_at_each_call_are_counted_once():
     layer = nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 3, padding=1))
     assert totals(layer_table(nn.Sequential(layer, layer), (4, 8, 8)))["parameters"] == 148
@@ -161,17 +152,15 @@ def test_layers_may_be_called_with_keyword_arguments():
     class Keywords(nn.Module):
         def __init__(self):
             super().__init__()
-            self.conv, self.pool, self.fc = nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1), LINEAR
+            self.conv, self.pool = nn.Conv2d(3, 4, 3), nn.AdaptiveMaxPool2d(1)
+            self.fc = nn.Linear(4, 2)
 
         def forward(self, image):
             return self.fc(input=self.pool(input=self.conv(input=image)).flatten(1))
 
     table = layer_table(Keywords(), (3, 8, 8))
     assert table["layer"].tolist() == ["input", "conv", "pool", "fc"]
-    assert table["passed_on"].all()
-
-
-LINEAR = nn.Linear(4, 2)
+    assert table["chained"].all()
 
 
 def test_the_table_tells_pools_and_dilations_apart():
@@ -185,6 +174,31 @@ def test_the_table_tells_pools_and_dilations_apart():
 def test_a_linear_layer_that_works_at_several_places_has_its_formula():
     row = layer_table(nn.Linear(8, 5), (3, 4, 8)).iloc[-1]
     assert row["operation_formula"] == "3·4·8·5" and row["multiply_accumulates"] == 480
+
+
+def test_a_parameter_of_two_modules_is_counted_once():
+    network = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+    )
+    network[1].weight = network[0].weight
+    network[2].bias = network[0].bias
+    table = layer_table(network, (4, 8, 8))
+    assert totals(table)["parameters"] == sum(p.numel() for p in network.parameters())
+    assert table["parameter_formula"].tolist() == ["0", "(3·3·4 + 1)·4", "4", "(1·1·4)·4"]
+    assert table["weights"].tolist() == [0, 144, 0, 16]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("resnet50", "25,557,032"), ("vgg19", "143,667,240"), ("vgg11_bn", "132,868,840")],
+)
+def test_the_tables_for_readers_count_every_layer_of_torchvisions_networks(name, parameters):
+    table = layer_table(torchvision_network(name), (3, 224, 224))
+    shown = tables.parameters(table)["parameters"].tolist()
+    assert shown[-1] == f"**{parameters}**"
+    rows = [int(text.replace(",", "")) for text in shown[:-1]]
+    assert f"**{sum(rows):,}**" == shown[-1]
+    assert len(tables.activations_and_weights(table)) == len(table) + 1
 
 
 def test_inception_handout_numbers():

@@ -113,16 +113,67 @@ def test_the_stack_of_a_network_is_what_its_own_gradients_see(layers):
     assert int(rows.max() - rows.min()) + 1 == size.iloc[-1]
 
 
-class Between(nn.Module):
-    """Two convolutions, and whatever a test does between and after them."""
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=2)], [(5, 1, 0)] * 2),
+        ([nn.MaxPool2d(3, stride=1, dilation=3)], [(7, 1, 0)]),
+        ([nn.Conv2d(1, 1, 3, padding="same", dilation=2)], [(5, 1, 2)]),
+        ([nn.Conv2d(1, 1, 4, padding="same"), nn.AvgPool2d(2)], [(4, 1, 1), (2, 2, 0)]),
+        ([nn.Conv2d(1, 1, 3, padding="valid"), nn.AdaptiveAvgPool2d(1)], [(3, 1, 0)]),
+        ([nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU6(), nn.Conv2d(2, 2, 3)], [(3, 1, 0)] * 2),
+        ([nn.Conv2d(1, 4, 3), nn.LocalResponseNorm(2), nn.MaxPool2d(2)], [(3, 1, 0), (2, 2, 0)]),
+        ([nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Dropout(), nn.Linear(18 * 18, 2)], [(3, 1, 0)]),
+    ],
+)
+def test_what_a_chain_of_layers_sees(layers, expected):
+    stack = stack_of(layer_table(nn.Sequential(*layers), (1, 20, 20)))
+    assert stack == expected
 
-    def __init__(self, between, after=lambda x: x):
+
+def test_an_even_kernel_with_same_padding_starts_where_torch_starts_it():
+    layer = nn.Conv2d(1, 1, 4, padding="same", dilation=3, bias=False)
+    nn.init.ones_(layer.weight)
+    x = torch.zeros(1, 1, 40, 40, requires_grad=True)
+    (gradient,) = torch.autograd.grad(layer(x)[0, 0, 20, 20], x)
+    rows = gradient[0, 0].nonzero()[:, 0]
+    last = receptive_field(stack_of(layer_table(layer, (1, 40, 40)))).iloc[-1]
+    assert int(rows.max() - rows.min()) + 1 == last["size"] == 10
+    assert float(rows.max() + rows.min()) / 2 - 20 == last["start"]
+
+
+def test_lenets_last_pool_sees_sixteen_pixels():
+    stack = stack_of(layer_table(LeNet5(), (1, 28, 28)))
+    assert receptive_field(stack)["size"].iloc[-1] == 16
+
+
+class Joined(nn.Module):
+    """Two convolutions and what ``join`` makes of the input and their outputs."""
+
+    def __init__(self, join):
         super().__init__()
-        self.first, self.second = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
-        self.between, self.after = between, after
+        self.first, self.second = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(2))
+        self.join = join
 
-    def forward(self, image):
-        return self.after(self.second(self.between(self.first(image))))
+    def forward(self, x):
+        y = self.first(x)
+        return self.join(self, x, y)
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda net, x, y: torch.cat([x, net.second(y)], dim=1),
+        lambda net, x, y: y + net.second(y),
+        lambda net, x, y: net.second(y).add_(x),
+        lambda net, x, y: net.second(y) * y.mean((2, 3), keepdim=True),
+        lambda net, x, y: net.second(x),
+        lambda net, x, y: (y, net.second(x)),
+    ],
+)
+def test_what_is_no_single_chain_is_refused(join):
+    with pytest.raises(ValueError, match="single chain"):
+        stack_of(layer_table(Joined(join), (2, 8, 8)))
 
 
 def add_in_place_through_a_view(x):
@@ -132,36 +183,51 @@ def add_in_place_through_a_view(x):
 
 @pytest.mark.parametrize(
     "between",
-    [torch.relu, torch.Tensor.relu_, functional.gelu, nn.Tanh(), nn.Dropout(), nn.Identity()],
-)
-def test_what_leaves_every_value_in_its_place_keeps_the_chain(between):
-    assert stack_of(layer_table(Between(between), (1, 8, 8))) == [(3, 1, 1), (3, 1, 1)]
-
-
-@pytest.mark.parametrize(
-    "between",
     [
         lambda x: functional.max_pool2d(x, 3, 1, 1),
-        lambda x: functional.conv2d(x, torch.ones(1, 1, 3, 3, device="meta"), padding=1),
+        lambda x: functional.adaptive_avg_pool2d(x, 3),
+        lambda x: functional.conv2d(x, torch.ones(2, 2, 3, 3, device="meta"), padding=1),
         lambda x: functional.pad(x, (1, 1, 1, 1)),
         lambda x: functional.interpolate(x, scale_factor=2),
         lambda x: torch.cat([x, x], dim=2),
         lambda x: x + functional.avg_pool2d(x, 3, 1, 1),
         lambda x: x.add_(functional.avg_pool2d(x, 3, 1, 1)),
-        lambda x: x.view(1, 1, 4, 16),
-        lambda x: x.flatten(1).view(1, 1, 8, 8),
+        lambda x: x[..., ::2],
+        lambda x: x.view(1, 2, 4, 16),
+        lambda x: x.flatten(1).view(1, 2, 8, 8),
         lambda x: x.transpose(2, 3),
         lambda x: x.mul(x.mean(dim=(2, 3), keepdim=True)),
         add_in_place_through_a_view,
         nn.Upsample(scale_factor=2),
         nn.Softmax(dim=3),
-        nn.InstanceNorm2d(1),
+        nn.InstanceNorm2d(2),
     ],
 )
 def test_what_a_layer_table_does_not_see_is_refused_between_layers_and_at_the_end(between):
-    for network in (Between(between), Between(torch.relu, after=between)):
+    for join in (
+        lambda net, x, y: net.second(between(y)),
+        lambda net, x, y: between(net.second(torch.relu(y))),
+    ):
         with pytest.raises(ValueError, match="output of (first|second) is not simply"):
-            stack_of(layer_table(network, (1, 8, 8)))
+            stack_of(layer_table(Joined(join), (2, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        torch.relu,
+        torch.Tensor.relu_,
+        functional.gelu,
+        functional.hardswish,
+        lambda x: torch.relu(x) * torch.sigmoid(x),
+        nn.Tanh(),
+        nn.Dropout().eval(),
+        nn.Identity(),
+    ],
+)
+def test_what_leaves_every_value_in_its_place_keeps_the_chain(between):
+    network = Joined(lambda net, x, y: net.second(between(y)))
+    assert stack_of(layer_table(network, (2, 8, 8))) == [(3, 1, 1)] * 2
 
 
 @pytest.mark.parametrize(
@@ -175,17 +241,13 @@ def test_what_a_layer_table_does_not_see_is_refused_between_layers_and_at_the_en
     ],
 )
 def test_networks_with_branches_have_no_one_stack(network, shape, last):
-    with pytest.raises(ValueError, match=f"the output of {last} is not .* no one stack"):
+    with pytest.raises(ValueError, match=f"the output of {last} is not .* single chain"):
         stack_of(layer_table(network, shape))
 
 
-@pytest.mark.parametrize(
-    ("network", "size"),
-    [(torchvision_network("vgg19"), 224), (torchvision_network("alexnet"), 224)],
-)
-def test_the_whole_network_is_one_chain_linear_layers_included(network, size):
-    assert layer_table(network, (3, size, size))["passed_on"].all()
-    assert layer_table(LeNet5(), (1, 28, 28))["passed_on"].all()
+@pytest.mark.parametrize("name", ["vgg19", "alexnet"])
+def test_the_whole_network_is_one_chain_linear_layers_included(name):
+    assert layer_table(torchvision_network(name), (3, 224, 224))["chained"].all()
 
 
 def test_three_5x5_convolutions_in_two_dimensions():
@@ -220,9 +282,9 @@ def test_three_5x5_convolutions_in_two_dimensions():
         ),
         (
             lambda: stack_of(
-                layer_table(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Conv2d(1, 1, 1)), (1, 8, 8))
+                layer_table(nn.Sequential(nn.AdaptiveMaxPool2d(4), nn.Conv2d(1, 1, 3)), (1, 8, 8))
             ),
-            "layer 1 comes after 0, which reads a whole map",
+            "before it sees everything",
         ),
     ],
 )

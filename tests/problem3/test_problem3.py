@@ -1,10 +1,13 @@
 """Problem 3: real weights, small archives, frozen and stacked layers, and the committed run."""
 
 import copy
+import importlib.util
 import io
 import json
 import math
+import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,13 +18,13 @@ from PIL import Image
 from torch import nn
 from torchvision.models import resnet18
 
-from conftest import make_images
 from hw3utils import paths
 from hw3utils.data import datasets, downloads
 from hw3utils.data.images import FlipAndCrop, ImageSet, ResizedScale, Splits
 from hw3utils.problem3 import (
     answers,
     experiments,
+    figures,
     finetuning,
     keras_weights,
     last_layer,
@@ -33,6 +36,7 @@ from hw3utils.training.batches import accumulate_gradient
 from hw3utils.training.linear import optimal_head
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps, learning_rates
+from made_up import make_images
 
 EGYPTIAN_CAT, ESPRESSO = 285, 967
 SMALL = Problem3.for_profile("smoke")
@@ -96,6 +100,32 @@ class TestWeights:
         assert base.digest == resnet.load_base("KERAS_V1").digest
         assert kept.stat().st_size > 90_000_000
 
+    @pytest.mark.parametrize(
+        ("old", "new", "changed"),
+        [
+            ("that computes the same function", "that does the same", False),
+            ("layer[0].conv1.stride", "layer[1].conv1.stride", False),
+            ("kernel.permute(3, 2, 0, 1)", "kernel.permute(3, 2, 1, 0)", True),
+            ("= 1e-3, 1e-5", "= 1e-3, 1e-6", True),
+            ('"weight": "gamma"', '"weight": "beta"', True),
+            ('dtype="<f4"', 'dtype=">f4"', True),
+        ],
+    )
+    def test_the_kept_copy_is_named_after_the_code_that_converts(
+        self, tmp_path, monkeypatch, old, new, changed
+    ):
+        """Prose and strides, which are no weights, change no name: tried on an edited copy."""
+        text = Path(keras_weights.__file__).read_text(encoding="utf-8")
+        assert old in text, f"no {old!r}: bring this test up to date"
+        edited = tmp_path / "edited.py"
+        edited.write_text(text.replace(old, new), encoding="utf-8")
+        name = f"hw3utils.problem3.{tmp_path.name}"
+        spec = importlib.util.spec_from_file_location(name, edited)
+        copied = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, copied)
+        spec.loader.exec_module(copied)
+        assert (copied.fingerprint() != keras_weights.fingerprint()) is changed
+
     def test_weights_that_cannot_be_had_say_what_was_tried(self, tmp_path, monkeypatch):
         def no_network(*arguments, **options):
             raise OSError("no network")
@@ -103,7 +133,6 @@ class TestWeights:
         monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
         monkeypatch.setattr(downloads, "run_command", no_network)
-        monkeypatch.setattr("hw3utils.sources_transfer.run_command", no_network)
         with pytest.raises(resnet.WeightsError) as error:
             resnet.load_base("IMAGENET1K_V2 or KERAS_V1", tmp_path)
         message = str(error.value)
@@ -305,6 +334,29 @@ class TestHeads:
             torch.testing.assert_close(result.weight, best["weight"], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(result.bias, best["bias"], rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize(("epochs", "batch_size", "lr"), [(4, 64, 1e30), (1, 100, 3e38)])
+    def test_a_head_that_diverged_is_marked_keeps_finite_weights_and_is_not_the_best(
+        self, features, epochs, batch_size, lr
+    ):
+        """Within its first epoch, or by the very last update, which no training loss sees."""
+        x, labels = features
+        run = last_layer.HeadRun((lr, 0.01), epochs=epochs, batch_size=batch_size)
+        given = (x[:, :100], labels[:100], x[0, 100:], labels[100:], 4)
+        dead, alive = last_layer.fit_heads(run, *given)
+        assert dead.diverged and not alive.diverged
+        assert dead.history.drop(columns="epoch").isna().all(axis=None)
+        assert torch.equal(dead.weight, last_layer.initial_head(12, 4, 0).weight)
+        assert experiments.best_head([dead, alive]) is alive
+        assert experiments.best_head([dead]) is dead
+        named = ("a", "b", "c", "d")
+        pixels = torch.zeros(150, 3, 2, 2).byte()
+        train = ImageSet(pixels[:100], labels[:100], named)
+        rest = ImageSet(pixels[100:], labels[100:], named)
+        found = experiments.Features(x[:, :100], x[0, 100:], x[0, 100:], 1.0)
+        scores = tables.head_scores([dead, alive], found, Splits(train, rest, rest), 1.0)
+        assert scores["diverged"].tolist() == [True, False]
+        assert scores["best_epoch"][0] == 0
+
     def test_no_sgd_head_has_a_lower_loss_than_the_optimum(self, features):
         x, labels = features
         given = (x[:, :100], labels[:100], x[0, 100:], labels[100:], 4)
@@ -362,6 +414,24 @@ class TestFinetuning:
         assert torch.equal(again["a", 0.01, 0].test_logits, found.test_logits)
         assert list(tmp_path.glob("*.pt")) == kept and not list(tmp_path.glob("*.checkpoint"))
 
+    def test_a_last_update_that_was_too_large_is_marked(self, colours, tmp_path, monkeypatch):
+        """Its loss is first seen on validation images: training ended before."""
+        fit = finetuning.loop.fit
+
+        def too_large(*given, **options):
+            result = fit(*given, **options)
+            result.history.loc[0, "validation_loss"] = math.nan
+            return result
+
+        monkeypatch.setattr(finetuning.loop, "fit", too_large)
+        wished = finetuning.Finetuning(self.run(epochs=1, batch_size=16), "random", "")
+        scale = ResizedScale((0.5,) * 3, (0.5,) * 3, 32)
+        tensors = (colours.images[:16], colours.labels[:16]) * 3
+        found = finetuning._finetune(
+            wished, colours.class_names, scale, tmp_path / "a.checkpoint", *tensors
+        )
+        assert found["diverged"]
+
     def test_bf16_is_used_only_where_it_is_faithful_and_faster(self):
         assert finetuning.Parity(2.0, 0.001, 0.99).use
         assert not finetuning.Parity(2.0, 0.2, 0.99).use
@@ -377,6 +447,68 @@ class TestFinetuning:
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
+def finetuned(features, diverged=False):
+    """Return a made-up result whose second epoch, where it diverged, has no scores."""
+    nothing = torch.zeros(2, 3)
+    end = math.nan if diverged else 1.0
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "train_loss": [2, end], "validation_accuracy": [0.1, end]}
+    )
+    moved = dict.fromkeys(("weights", "running_mean", "running_var"), 0.1)
+    return finetuning.Finetuned(
+        None, history.assign(seconds=1), diverged, 1, 0.0, nothing, nothing, features, moved
+    )
+
+
+def labels_of(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+class TestDivergedRunsAreMarked:
+    """One of two seeds with learning rate 0.1 diverged, and the only one with 1."""
+
+    RESULTS = {
+        (experiments.ALL_LAYERS, lr, seed): finetuned(torch.ones(2, 3), diverged)
+        for lr, seed, diverged in (
+            (0.01, 0, False), (0.1, 0, False), (0.1, 1, True), (1.0, 0, True)
+        )
+    }  # fmt: skip
+
+    def summary(self):
+        part = ImageSet(torch.zeros(2, 3, 2, 2).byte(), torch.tensor([0, 1]), ("a", "b", "c"))
+        return tables.summary(tables.finetuned_scores(self.RESULTS, Splits(part, part, part)))
+
+    def test_in_tables(self):
+        assert self.summary()["diverged"].tolist() == [False, True, True]
+        moved = tables.moved_table(self.RESULTS, torch.ones(2, 3))
+        assert moved["diverged"].tolist() == [False, True, True]
+
+    def test_in_figures(self):
+        labels = labels_of(figures.finetuning_curves(self.RESULTS))
+        assert labels == [
+            "all layers, 0.01", "all layers, 0.1 (1 of 2 diverged)", "all layers, 1 (diverged)"
+        ]  # fmt: skip
+        assert "all layers (diverged)" in labels_of(figures.approaches(self.summary(), 0.5, 100))
+        moved = tables.moved_table(self.RESULTS, torch.ones(2, 3))
+        figure = figures.moved_and_gap(moved, self.summary())
+        names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+        assert [name.endswith("(diverged)") for name in names] == [False, True, True]
+
+    def test_no_mark_without_divergence(self):
+        table = self.summary().query("not diverged")
+        labels = labels_of(figures.approaches(table, 0.5, 100))
+        assert set(labels) == {"all layers", "last layer, optimum (L-BFGS)"}
+
+    def test_in_the_curves_of_last_layers(self):
+        histories = [finetuned(None, diverged).history for diverged in (False, True)]
+        heads = [
+            last_layer.HeadResult(0.1, seed, history, None, None, bool(seed))
+            for seed, history in enumerate(histories)
+        ]
+        labels = labels_of(figures.head_curves(heads, 0.5))
+        assert labels[0] == "learning rate 0.1 (1 of 2 diverged)"
+
+
 class TestTables:
     TABLE = pd.DataFrame(
         {
@@ -389,8 +521,8 @@ class TestTables:
     )
 
     def test_winners_are_chosen_on_validation_images_and_never_diverged(self):
-        best = tables.winners(self.TABLE)
-        assert best == {experiments.ALL_LAYERS: 0.01, experiments.LAST_LAYER: 1.0}
+        assert tables.best_row(self.TABLE, experiments.ALL_LAYERS)["learning_rate"] == 0.01
+        assert tables.best_row(self.TABLE, experiments.LAST_LAYER)["learning_rate"] == 1.0
 
     def test_the_margin_and_its_error_are_those_of_paired_differences(self):
         labels = torch.zeros(100, dtype=torch.int64)
@@ -403,18 +535,47 @@ class TestTables:
         assert found.standard_error == pytest.approx((0.1 * 0.9 / 99) ** 0.5)
         assert "+10.0 points" in found.text and "larger than" in found.text
 
+    def test_an_approach_that_diverged_throughout_does_not_win_and_is_named(self):
+        logits, labels = torch.eye(4), torch.arange(4)
+        both = self.TABLE.assign(diverged=[True, True, False])
+        found = answers.verdict(both, logits, logits, labels)
+        assert (found.approach, found.learning_rate) == (experiments.LAST_LAYER, 1.0)
+        assert found.text.endswith("With every learning rate, training diverged: all layers.")
+        assert answers.rate_scores(both, experiments.ALL_LAYERS) == {
+            "0.01": "90.0% (diverged)", "0.1": "70.0% (diverged)"
+        }  # fmt: skip
+        alive = answers.verdict(self.TABLE, logits, logits, labels)
+        assert alive.diverged == () and "diverged" not in alive.text
+
+    def test_the_report_marks_a_rate_that_diverged_and_calls_another_the_best(self):
+        score = {"validation": 0.5, "test": 0.4, "test_sd": None, "diverged": False}
+        dead = score | {"validation": 0.9, "diverged": True}
+        found = {
+            "images": {"train": 8, "validation": 4, "test": 4}, "dataset": "a", "image_size": 32,
+            "finetune": {"0.001": dead, "0.01": score, "0.1": dead},
+            "last_layer": {"1": score}, "winner": {"text": ""},
+        }  # fmt: skip
+        given, best = (row[2] for row in answers.report_rows(found)[1:3])
+        assert "(diverged)" in given
+        assert best.count("(diverged)") == 2 and best.endswith("Best on validation images: 0.01.")
+
+    def test_logits_that_are_not_numbers_hit_nothing_and_are_sure_of_nothing(self):
+        nothing, labels = torch.full((4, 2), math.nan), torch.tensor([0, 0, 1, 1])
+        assert tables.accuracy(nothing, labels) == 0
+        found = answers.verdict(self.TABLE, nothing, torch.eye(2)[labels], labels)
+        assert found.margin == -1
+        images = ImageSet(torch.zeros(4, 3, 2, 2).byte(), labels, ("cat", "dog"))
+        assert tables.worst_images(nothing, images) == []
+        assert figures.wrong_images([], images).axes
+
     def test_how_far_features_moved_by_hand(self):
-        nothing = torch.zeros(2, 3)
-
-        def finetuned(features):
-            return finetuning.Finetuned(None, None, False, 1, 0.0, nothing, nothing, features, {})
-
         frozen = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
         table = tables.moved_table(
             {(experiments.ALL_LAYERS, 0.1, 0): finetuned(frozen + torch.tensor([1.0, 0.0])),
              (experiments.RANDOM_START, 0.1, 0): finetuned(frozen)},
             frozen,
         )  # fmt: skip
+        assert not table["diverged"].any()
         assert table["features"][0] == pytest.approx(2**0.5 / 5)
         assert math.isnan(table["features"][1])
 

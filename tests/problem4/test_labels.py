@@ -114,10 +114,32 @@ class TestSelection:
         assert chosen.shortage == "class 0: 3 of 5; class 1: 3 of 5"
         assert select_top_k(table, 3, 2).shortage == ""
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_a_softmax_in_half_precision_is_a_distribution(self, dtype):
+        scores = torch.randn(500, 10, generator=generator()).softmax(dim=1).to(dtype)
+        assert len(select_top_k(scores, 5, 2)) == 50
+        with pytest.raises(ValueError, match="no distribution"):
+            select_top_k(scores * 1.05, 5, 2)
+
     def test_half_precision_and_float64_scores_are_accepted(self):
         table = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
         for dtype in (torch.float16, torch.bfloat16, torch.float64):
             assert rows(select_top_k(table.to(dtype), 1, 1)) == [(1, 0, 0.5), (0, 1, 0.75)]
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_a_sum_may_be_off_by_the_rounding_of_its_dtype_and_by_no_more(self, dtype):
+        for classes in (2, 10, 1_000):
+            logits = 3 * torch.randn(2_000, classes, generator=generator())
+            table = logits.to(dtype).softmax(dim=1)
+            assert rows(select_top_k(table, 5, 2, 300)) == by_full_sort(table.float(), 5, 2)
+            for wrong in (0.97, 1.03):
+                with pytest.raises(ValueError, match=r"sum to (0\.9|1\.0)\d+, not 1"):
+                    select_top_k(wrong * table, 5, 2)
+
+    def test_rows_that_were_rounded_to_bfloat16_one_number_at_a_time_are_accepted(self):
+        table = torch.randn(2_000, 50, generator=generator()).softmax(dim=1).bfloat16()
+        assert (table.float().sum(dim=1) - 1).abs().max() > 1e-3  # what float32 is held to
+        assert select_top_k(table, 30, 1).class_counts.max() == 30
 
     @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "3"])
     def test_k_p_and_chunk_size_must_be_whole_numbers_of_at_least_one(self, bad):
@@ -157,7 +179,7 @@ class TestSelection:
         script = """
 import torch
 from pathlib import Path
-from hw3utils.weak_supervision import select_top_k_from_chunks
+from hw3utils.problem4.pseudo_labels import select_top_k_from_chunks
 torch.set_num_threads(1)
 chunk = torch.randn(2_000, 50, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
 for pool in (20, 320):

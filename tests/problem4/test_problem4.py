@@ -1,5 +1,6 @@
-"""Problem 4: training in stages, its experiments' bookkeeping, and what the committed run says."""
+"""Problem 4: training in stages, what diverges, bookkeeping, and what the committed run says."""
 
+import json
 import os
 import re
 import signal
@@ -7,22 +8,25 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy.optimize import minimize
 from torch.nn import functional as F
 
-from conftest import make_images
 from hw3utils import paths, settings
 from hw3utils.data.images import Scale, Splits
-from hw3utils.problem4 import answers, experiments, recipes, tables
+from hw3utils.files import save_json
+from hw3utils.problem4 import answers, experiments, figures, recipes, tables
 from hw3utils.problem4.recipes import Recipe, Stage, train_all
 from hw3utils.settings import Problem4
-from hw3utils.text import committed_results
+from hw3utils.text import committed_results, differences, points
 from hw3utils.training import networks
 from hw3utils.training.linear import fit_linear_classifier
+from made_up import make_images
 
 ROOT = paths.project_root()
 SCALE = Scale((0.5,), (0.5,))
@@ -67,7 +71,6 @@ class TestStages:
     @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
     def test_after_a_kill_the_rest_is_done_and_the_results_are_the_same(self, splits, tmp_path):
         program = textwrap.dedent(f"""
-            import sys
             from test_problem4 import SCALE, Splits, make_images, small_recipes, train_all
             splits = Splits(*(make_images(n, seed=s) for n, s in ((384, 1), (60, 2), (60, 3))))
             train_all(small_recipes(splits), splits, SCALE, n_jobs=1, cache_dir={str(tmp_path)!r})
@@ -139,6 +142,156 @@ class TestStages:
             Stage(whole[:0], whole[:0], 1, 0.1)
         with pytest.raises(ValueError, match="updates=0"):
             Stage(whole, whole, 0, 0.1)
+
+
+ABSURD = 1e4  # as a learning rate
+
+
+class TestDivergence:
+    """What diverged gives no number, and is named wherever its number would have stood."""
+
+    def test_a_recipe_that_diverges_says_so_and_leaves_its_siblings_alone(self, splits, tmp_path):
+        sound = small_recipes(splits)[0]
+        doomed = replace(sound, stages=(replace(sound.stages[0], lr=ABSURD),))
+        found = train_all({"a": doomed, "b": sound}, splits, SCALE, n_jobs=1, cache_dir=tmp_path)
+        assert found["a"]["diverged"] == [True] and found["b"]["diverged"] == [False]
+        assert np.isnan(found["a"]["stage_accuracy"][0])
+        assert found["a"].keys() == {"diverged", "stage_accuracy", "seconds"}
+        alone = train_all({"b": sound}, splits, SCALE, n_jobs=1, cache_dir=tmp_path / "alone")
+        assert same(alone, {"b": found["b"]})
+
+    @pytest.mark.parametrize("temperature", [0.5, 1.0, 20.0])
+    def test_distillation_diverges_at_absurd_rates_alone(self, splits, tmp_path, temperature):
+        """At each temperature: the loss is that temperature squared times the cross-entropy."""
+        indices = torch.arange(128)
+        logits = 5 * F.one_hot(splits.train.labels[indices], 10).float()
+        found = train_all(
+            {
+                lr: Recipe(0, (Stage(indices, logits, 60, lr, temperature=temperature),))
+                for lr in (0.05 / max(1, temperature), ABSURD)
+            },
+            splits, SCALE, n_jobs=1, cache_dir=tmp_path,
+        )  # fmt: skip
+        assert [outcome["diverged"] for outcome in found.values()] == [[False], [True]]
+        assert "test_hits" not in found[ABSURD]
+
+    def test_training_ends_with_the_stage_that_diverges(self, splits, tmp_path):
+        sound = replace(small_recipes(splits)[0].stages[0], updates=150)
+        stages = (sound, replace(sound, lr=ABSURD), sound)
+        found = train_all({0: Recipe(0, stages)}, splits, SCALE, n_jobs=1, cache_dir=tmp_path)[0]
+        assert found["diverged"] == [False, True]
+        assert found["stage_accuracy"][0] > 0.5 and np.isnan(found["stage_accuracy"][1])
+        assert "test_hits" not in found
+
+    @staticmethod
+    def outcome(accuracy):
+        """What `train_all` returns of a recipe that ended with this accuracy; None: diverged."""
+        if accuracy is None:
+            return {"diverged": [True], "stage_accuracy": [np.nan], "seconds": 1.0}
+        names = [
+            f"{probe}{part}_hits" for probe in ("", "probe_") for part in ("validation", "test")
+        ]
+        hits = {name: torch.full((10,), accuracy) for name in names}
+        return {"diverged": [False], "stage_accuracy": [accuracy], "seconds": 1.0, **hits}
+
+    def outcomes(self, first, second):
+        """Two seeds of each arm that is named in ``first``; the second one's are in ``second``."""
+        return {
+            (name, seed): self.outcome(accuracy)
+            for seed, arms in enumerate((first, second))
+            for name, accuracy in arms.items()
+        }
+
+    @staticmethod
+    def words(figure):
+        return " ".join(text.get_text() for axes in figure.axes for text in axes.texts)
+
+    def test_noise(self):
+        arms = {0.0: 0.8, 0.1: 0.7, 0.25: 0.7, 0.5: 0.6, experiments.RANDOM: 0.1}
+        table = tables.noise_table(self.outcomes(arms, {**arms, 0.25: None}))
+        assert int(table["linear_accuracy"].isna().sum()) == int(table["diverged"].sum()) == 1
+        means = tables.mean_and_spread(table, ["noise"])
+        assert means["linear_accuracy"].tolist() == pytest.approx([*arms.values()])
+        assert means["seeds"].tolist() == [2] * 5
+        assert means["diverged"].tolist() == [0, 0, 1, 0, 0]
+        said = answers.noise_answer(table)
+        assert "25% noise −10.0, 50% noise −20.0 ± 0.0" in said
+        assert said.endswith("left out of the means: 25% noise with 1 of 2 seeds.")
+        assert "1 of 2 diverged" in self.words(figures.noise_curve(means, experiments.RANDOM))
+
+    def test_resampling(self, splits):
+        arms = {"natural": 0.5, "square root": 0.6, "uniform": 0.7}
+        outcomes = self.outcomes(arms, {**arms, "natural": None})
+        table = tables.resampling_table(outcomes, splits.train)
+        said = answers.resampling_answer(table).splitlines()
+        assert len(said) == 5 and said[-1].endswith("means: natural with 1 of 2 seeds.")
+        means = tables.mean_and_spread(table, ["rule", "band"])
+        shares = pd.DataFrame({rule: [0.5, 0.5] for rule in arms}, index=[1, 2])
+        assert "1 of 2 diverged" in self.words(figures.resampling_panels([9, 1], shares, means))
+
+    def test_teacher_and_students(self):
+        teachers = {0: self.outcome(0.8), 1: self.outcome(None)}
+        drawn = [experiments.Collection(s, torch.arange(3), torch.arange(3, 9)) for s in teachers]
+        teachers[0]["logits"] = torch.zeros(6, 10)
+        assert [each.seed for each in experiments.with_logits(drawn, teachers)] == [0]
+        with pytest.raises(ValueError, match="the teacher diverged with every seed"):
+            experiments.with_logits(drawn[1:], teachers)
+        students = {("D alone", 0): self.outcome(None), ("D̂, then D", 0): self.outcome(0.7)}
+        table = tables.students_table(teachers, students)
+        said = answers.students_answer(table)
+        assert said.startswith("Against D alone (unknown): D̂, then D unknown points.")
+        assert said.endswith("teacher with 1 of 2 seeds; D alone with 1 of 1 seeds.")
+        shown = self.words(figures.students(table))
+        assert "1 of 2 diverged" in shown and "1 of 1 diverged" in shown and "nan" not in shown
+
+    @pytest.fixture
+    def scored(self, splits, tiny):
+        drawn = experiments.collections(splits.train, replace(tiny, student_seeds=2))
+        generator = torch.Generator().manual_seed(0)
+        logits = torch.randn(2, len(drawn[0].pool), 10, generator=generator)
+        return experiments.with_logits(drawn, {seed: {"logits": logits[seed]} for seed in (0, 1)})
+
+    def test_k(self, splits, tiny, scored):
+        for second, verdict in ((0.8, "The rise is there"), (None, "Whether there is a rise")):
+            outcomes = self.outcomes({5: None, 40: 0.8}, {5: second and 0.7, 40: second})
+            table = tables.k_table(scored, outcomes, splits.train, tiny)
+            said = answers.k_answer(table)
+            assert said.startswith(verdict) and "K = 5 with" in said and "nan" not in said
+            means = tables.mean_and_spread(table, ["k"])
+            curve = tables.precision_curve(scored, splits.train, tiny)
+            for baseline in (0.7, np.nan):
+                assert "of 2 diverged" in self.words(figures.k_curve(means, curve, baseline, 3))
+        nothing = self.outcomes({5: None, 40: None}, {5: None, 40: None})
+        said = answers.k_answer(tables.k_table(scored, nothing, splits.train, tiny))
+        assert said.startswith("There is no student") and "K = 40 with 2 of 2 seeds" in said
+
+    def test_p(self, splits, tiny, scored):
+        thinned = experiments.rare_collections(scored, splits.train, tiny)
+        outcomes = self.outcomes(
+            dict.fromkeys(tiny.ps, 0.7), {**dict.fromkeys(tiny.ps, 0.8), 5: None}
+        )
+        table = tables.p_table(thinned, outcomes, splits.train, tiny)
+        assert "means: P = 5 with 1 of 2 seeds." in answers.p_answer(table)
+        shown = figures.p_panels(tables.mean_and_spread(table, ["p"]))
+        assert "1 of 2 diverged" in self.words(shown)
+
+    def test_the_report_says_it_too_from_what_was_saved(self, found, tmp_path):
+        found = json.loads(json.dumps(found))
+        for name in ("noise", "resampling", "teacher_student", "k", "p"):
+            for row in found[name]:
+                row["diverged"] = row["seed"] == 0
+                scores = [column for column in row if column.endswith("accuracy")]
+                row |= dict.fromkeys(scores if row["diverged"] else (), np.nan)
+        saved = json.loads(save_json(found, tmp_path / "found.json").read_text(encoding="utf-8"))
+        said = {question: answer for question, _, answer, _ in answers.report_rows(saved)}
+        for question in ("4.2a", "4.2b", "4.3a", "4.3b", "4.3d"):
+            assert "Diverged, and left out of the means: " in said[question], question
+            assert "with 1 of" in said[question] and "nan" not in said[question]
+
+    def test_results_from_before_it_was_recorded_count_as_sound(self, found):
+        for name, by in (("noise", "noise"), ("resampling", "rule"), ("k", "k"), ("p", "p")):
+            table = pd.DataFrame(found[name]).drop(columns="diverged", errors="ignore")
+            assert not tables.count_diverged(table, [by])["diverged"].any()
 
 
 class TestPieces:
@@ -288,10 +441,19 @@ class TestAnswers:
         table = pd.DataFrame(
             {"arm": ["a", "b"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.6, 0.8, 0.9]}
         )
-        mean, spread = answers.differences(table, "accuracy", "arm", "b", "a")
+        mean, spread = differences(table, "accuracy", "arm", "b", "a")
         assert mean == pytest.approx(10)
         assert spread == pytest.approx(0, abs=1e-9)
         assert table.groupby("arm")["accuracy"].std().min() > 0.2
+
+    def test_a_pair_of_which_one_is_unknown_does_not_count(self):
+        table = pd.DataFrame(
+            {"arm": ["a", "b"] * 2, "seed": [0, 0, 1, 1], "accuracy": [0.5, 0.6, None, 0.9]}
+        )
+        assert points(*differences(table, "accuracy", "arm", "b", "a")) == "+10.0"
+        assert points(*differences(table, "accuracy", "arm", "a", "b")) == "−10.0"
+        table["accuracy"] = None
+        assert points(*differences(table, "accuracy", "arm", "b", "a")) == "unknown"
 
     def test_means_and_spreads_by_hand(self):
         table = pd.DataFrame({"arm": ["a", "a", "b"], "seed": [0, 1, 0], "accuracy": [0.5, 0.7, 1]})

@@ -231,8 +231,8 @@ def test_pip_really_installs_hw3utils_and_replaces_nothing(colab):
     _, _, site = colab
     installed = {path.name.partition("-")[0] for path in site.glob("*.dist-info")}
     assert installed == {"hw3utils"}
-    assert (site / "hw3utils" / "plots" / "style.py").is_file()
-    assert (site / "hw3utils" / "report.css").is_file()
+    assert (site / "hw3utils" / "problem1" / "figures.py").is_file()
+    assert (site / "hw3utils" / "report" / "report.css").is_file()
 
 
 @pytest.mark.parametrize("problem", notebooks.PROBLEMS)

@@ -18,7 +18,7 @@ def project(tmp_path, monkeypatch):
     """A project folder with one small notebook; data are not asked for."""
     monkeypatch.setenv("HW3_HOME", str(tmp_path))
     monkeypatch.delenv("HW3_OUTPUT", raising=False)
-    monkeypatch.setattr(__main__, "_data", lambda asked: 0)
+    monkeypatch.setattr(__main__, "_fetch_fashion_mnist", lambda: None)
     monkeypatch.setattr(__main__, "_write_report", lambda output: [output / "report.html"])
     parameters = new_code_cell("profile = None  # the size\nn = 2  # how many")
     parameters.metadata["tags"] = ["parameters"]
@@ -28,8 +28,9 @@ def project(tmp_path, monkeypatch):
         "out = Path(os.environ['HW3_OUTPUT'])\n"
         "for folder in ('figures', 'answers/results'):\n"
         "    (out / folder).mkdir(parents=True, exist_ok=True)\n"
-        "(out / 'figures' / 'problem1_new.png').write_bytes(b'png')\n"
-        "(out / 'answers' / 'results' / 'problem1.json').write_text(str(n))\n"
+        'name = "problem1_new"\n'
+        "(out / 'figures' / f'{name}.png').write_bytes(b'png')\n"
+        "(out / 'answers' / 'results' / \"problem1.json\").write_text('{\"n\": %d}' % n)\n"
         "print(profile, 10 // n)"
     )
     folder = tmp_path / "notebooks"
@@ -56,7 +57,7 @@ def test_a_run_writes_notebook_html_figures_and_results(project, capsys):
     output = project / "output" / "smoke-changed"
     assert outputs(output / "problem1.ipynb") == ["smoke 2\n"]
     assert "smoke 2" in (output / "problem1.html").read_text(encoding="utf-8")
-    assert (output / "answers" / "results" / "problem1.json").read_text() == "5"
+    assert (output / "answers" / "results" / "problem1.json").read_text() == '{"n": 5}'
     assert str(output) in capsys.readouterr().out
     assert "HW3_OUTPUT" not in os.environ
 
@@ -139,7 +140,7 @@ def test_publishing_replaces_notebook_figures_and_results(project, capsys):
         "problem1_new.png",
         "problem2_kept.png",
     ]
-    assert (project / "answers" / "results" / "problem1.json").read_text() == "2"
+    assert (project / "answers" / "results" / "problem1.json").read_text() == '{"n": 2}'
     committed = project / "notebooks" / "problem1.ipynb"
     assert outputs(committed) == ["laptop 5\n"]
     assert "papermill" not in json.loads(committed.read_text(encoding="utf-8"))["metadata"]

@@ -1,6 +1,5 @@
 """A run that is killed and started again ends as if nothing had happened."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -62,15 +61,15 @@ def test_interrupted_run_ends_like_the_uninterrupted_one(schedule, tmp_path, mon
     whole = fit(run, None)
     save = loop.save_checkpoint
 
-    def save_then_stop(*args, rows, **records):
-        save(*args, rows=rows, **records)
-        if len(rows) == 2:
+    def save_then_stop(path, description, live, records):
+        save(path, description, live, records)
+        if len(records.rows) == 2:
             raise Interruption
 
-    monkeypatch.setattr(loop, "save", save_then_stop)
+    monkeypatch.setattr(loop, "save_checkpoint", save_then_stop)
     with pytest.raises(Interruption):
         fit(run, tmp_path / "run.pt")
-    monkeypatch.setattr(loop, "save", save)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
     assert_same(whole, fit(run, tmp_path / "run.pt"))
 
 
@@ -100,13 +99,13 @@ KILLED = """
     import sys, time, torch
     torch.set_num_threads(1)
     from pathlib import Path
-    from test_checkpoints import Constant, Run, checkpoints, fit
-    save = checkpoints.save
+    from test_checkpoints import Constant, Run, fit, loop
+    save = loop.save_checkpoint
     def slow(*args, **kwargs):
         save(*args, **kwargs)
         print("saved", flush=True)
         time.sleep(0.3)
-    checkpoints.save = slow
+    loop.save_checkpoint = slow
     fit(Run("lenet5", Constant(0.05), epochs=30, batch_size=32), Path({file!r}))
 """
 
@@ -114,8 +113,7 @@ KILLED = """
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_process_resumes(tmp_path):
     file = tmp_path / "run.pt"
-    tests = os.path.dirname(__file__)  # noqa: PTH120
-    code = textwrap.dedent(KILLED).format(tests=tests, file=str(file))
+    code = textwrap.dedent(KILLED).format(file=str(file))
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "saved\n"
     process.stdout.readline()

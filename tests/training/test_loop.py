@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from conftest import make_images
 from hw3utils.data.images import Scale
 from hw3utils.training import loop, networks
 from hw3utils.training.batches import accumulate_gradient, evaluate
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant, LinearDecay
+from made_up import make_images
 
 
 def test_lenet5_has_61706_parameters_layer_by_layer():

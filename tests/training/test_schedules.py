@@ -34,19 +34,15 @@ def test_lr_min_lies_on_the_straight_line_over_log_learning_rate():
 def test_a_lucky_rate_above_a_diverged_one_is_not_chosen():
     losses = [2.3, 2.3, 2.3, 2.3, 2.3, 2.3, 0.5, math.nan, 0.4, math.inf]
     bounds = suggest_lr_bounds(RATES, losses)
-    assert bounds == (RATES[6] / 4, RATES[6]) or bounds.lr_max == RATES[6]
-
-
-def test_a_valley_of_one_rate_falls_back_to_a_quarter():
-    assert suggest_lr_bounds([0.01, 0.1], [1.0, 2.0]) == (0.0025, 0.01)
+    assert bounds == (RATES[6] / 4, RATES[6])
 
 
 def test_a_finite_spike_on_the_way_down_does_not_shift_the_starting_level():
     plain = suggest_lr_bounds(RATES, TYPICAL)
     spiked = suggest_lr_bounds(RATES, [2.31, 2.31, 2.31, 9.0, *TYPICAL[4:]])
     assert spiked == plain
-    beyond = suggest_lr_bounds(RATES[:4], [0.30, 0.32, 0.9, 50.0])
-    assert beyond.lr_max == RATES[1], "a spike beyond the best rate sets the starting level"
+    beyond = suggest_lr_bounds(RATES[:4], [2.3, 0.30, 0.32, 50.0])
+    assert beyond.lr_max == RATES[2], "a spike beyond the best rate sets the starting level"
 
 
 def test_several_seeds_at_one_rate_are_averaged_and_one_divergence_counts():
@@ -71,7 +67,7 @@ def test_any_curve_gives_sound_bounds_in_any_order_or_a_clear_error(curve, seed)
     try:
         bounds = suggest_lr_bounds(rates, losses)
     except ValueError as error:
-        assert "diverged" in str(error) or "learned" in str(error)
+        assert any(word in str(error) for word in ("diverged", "learned", "only rises"))
         with pytest.raises(ValueError):
             suggest_lr_bounds(np.array(rates)[shuffled], np.array(losses)[shuffled])
         return

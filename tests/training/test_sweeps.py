@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from hw3utils.data.images import ImageSet
-from hw3utils.problem3 import last_layer
-from hw3utils.training import sweeps, workers
+from hw3utils.training import loop, sweeps, workers
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant, LinearDecay
 
@@ -63,39 +62,22 @@ def test_a_damaged_result_is_computed_again(train, validation, scale, tmp_path, 
     assert same(first, again)
 
 
-def test_the_key_depends_on_run_data_scale_and_code(train, validation, scale, monkeypatch):
-    run = RUNS[0]
+def test_the_key_depends_on_run_data_scale_and_torch(train, validation, scale, monkeypatch):
+    def key(run=RUNS[0], train=train, scale=scale):
+        arguments = (run, train.class_names, scale)
+        return sweeps.task_key(loop.fit_one, arguments, [train.checksum, validation.checksum])
+
     pixels = train.images.clone()
     pixels[0, 0, 0, 0] ^= 1
     keys = {
-        sweeps.result_key(run, train, validation, scale),
-        sweeps.result_key(RUNS[1], train, validation, scale),
-        sweeps.result_key(
-            Run("lenet5", LinearDecay(1e-3), epochs=1, batch_size=32), train, validation, scale
-        ),
-        sweeps.result_key(
-            run, ImageSet(pixels, train.labels, train.class_names), validation, scale
-        ),
-        sweeps.result_key(run, train, validation, type(scale)((0.4,), (0.5,))),
+        key(),
+        key(RUNS[1]),
+        key(Run("lenet5", LinearDecay(1e-3), epochs=1, batch_size=32)),
+        key(train=ImageSet(pixels, train.labels, train.class_names)),
+        key(scale=type(scale)((0.4,), (0.5,))),
     }
-    monkeypatch.setattr(sweeps, "code_fingerprint", lambda *modules: "other code")
-    keys.add(sweeps.result_key(run, train, validation, scale))
-    assert len(keys) == 6
-
-
-def test_the_code_fingerprint_ignores_comments_and_docstrings_but_not_code(tmp_path):
-    module = type(sweeps)("toy")
-    module.__file__ = str(tmp_path / "toy.py")
-    texts = [
-        '"""Doc."""\n\ndef f(x):\n    """Doc."""\n    return x + 1\n',
-        '"""Other."""\n# why\ndef f(x):\n    """Another."""\n    return (x + 1)  # one more\n',
-        '"""Doc."""\n\ndef f(x):\n    """Doc."""\n    return x + 2\n',
-    ]
-    prints = []
-    for text in texts:
-        (tmp_path / "toy.py").write_text(text)
-        prints.append(sweeps.code_fingerprint([module]))
-    assert prints[0] == prints[1] != prints[2]
+    monkeypatch.setattr(torch, "__version__", "0.1")
+    assert len(keys | {key()}) == 6
 
 
 def test_worker_processes_take_turns_at_several_gpus(monkeypatch):
@@ -109,7 +91,7 @@ def test_worker_processes_take_turns_at_several_gpus(monkeypatch):
             monkeypatch.setattr(multiprocessing.current_process(), "_name", name)
             workers._use_own_gpu()
         assert chosen == expected
-    monkeypatch.setattr(last_layer, "pick_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(workers, "pick_device", lambda: torch.device("cuda"))
     assert workers.processes() == 4
 
 
@@ -142,7 +124,7 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_with_the_same_results(
 ):
     """Six runs in a process of its own, killed once two are done; then the same six here."""
     program = textwrap.dedent(f"""
-        from conftest import make_images
+        from made_up import make_images
         from hw3utils.data.images import Scale
         from hw3utils.training import sweeps
         from test_sweeps import six_runs
@@ -172,7 +154,7 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_with_the_same_results(
 def test_the_workers_of_a_killed_process_end_with_it(tmp_path):
     program = textwrap.dedent(f"""
         import joblib, time
-        from hw3utils import sweeps
+        from hw3utils.training import workers
 
         def wait():
             workers._end_with_parent(0.1)

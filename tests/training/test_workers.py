@@ -1,5 +1,6 @@
 """The same sweep on a real Dask scheduler with workers of its own, one of which is killed."""
 
+import importlib
 import pickle
 import shutil
 import subprocess
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 from test_sweeps import same, six_runs
 
-from conftest import make_images
-from hw3utils import __main__
+import hw3utils
+from hw3utils import __main__, files
 from hw3utils.data.images import Scale
-from hw3utils.training import sweeps, workers
+from hw3utils.training import fingerprints, sweeps, workers
+from made_up import make_images
 
 distributed = pytest.importorskip("distributed")
 TRAIN, VALIDATION, SCALE = make_images(384, seed=1), make_images(100, seed=2), Scale((0.5,), (0.5,))
@@ -126,21 +128,25 @@ def test_images_are_sent_once_to_each_worker_and_not_with_each_run(dask, tmp_pat
     assert len(submitted) == 6 and max(len(pickle.dumps(call)) for call in submitted) < 5_000
 
 
-def test_a_call_that_no_worker_can_read_is_an_error_and_not_a_wait(dask, tmp_path):
+def test_a_call_that_no_worker_can_read_is_an_error_and_not_a_wait(dask, tmp_path, monkeypatch):
+    """The function stands in a module that only this process can import."""
+    (tmp_path / "only_here.py").write_text(
+        "from hw3utils.training import fingerprints\n\n\n@fingerprints.task\n"
+        "def number(value):\n    return {'number': value}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
     dask.add_worker()
-    with pytest.raises(Exception, match="deserializ"):
-        sweeps.map_cached(only_here, {"task": (1,)}, cache_dir=tmp_path)
-
-
-def only_here(number):
-    return {"number": number}
+    with pytest.raises(Exception, match="deserializ|has no hw3utils or an old one|only_here"):
+        sweeps.map_cached(
+            importlib.import_module("only_here").number, {"task": (1,)}, cache_dir=tmp_path
+        )
 
 
 def test_other_code_on_a_worker_is_refused_by_name(dask, tmp_path, monkeypatch):
     other = tmp_path / "other"
-    shutil.copytree(Path(__file__).parent, other / "hw3utils")
-    with (other / "hw3utils" / "models.py").open("a") as file:
-        file.write("\nCHANGED = True\n")
+    shutil.copytree(Path(hw3utils.__file__).parent, other / "hw3utils")
+    networks = other / "hw3utils" / "training" / "networks.py"
+    networks.write_text(networks.read_text().replace("nn.ReLU(inplace=True)", "nn.ReLU()"))
     dask.add_worker()
     name, _ = dask.add_worker(path=other)
     with pytest.raises(workers.WorkerError, match="another version of hw3utils") as told:
@@ -150,10 +156,16 @@ def test_other_code_on_a_worker_is_refused_by_name(dask, tmp_path, monkeypatch):
 
 
 def test_a_worker_that_joins_later_is_checked_by_each_call():
-    workers.check_worker(None)
-    workers.check_worker(workers.identity())
+    expected = workers.identity(double)
+    key, content = workers.compute(double, "key", (21,), expected, ())
+    assert key == "key" and files.unpack_tensors(content) == {"number": 42}
     with pytest.raises(workers.WorkerError, match="another version of torch"):
-        workers.check_worker(workers.identity() | {"torch": "1.0"})
+        workers.compute(double, "key", (21,), expected | {"torch": "1.0"}, ())
+
+
+@fingerprints.task
+def double(number):
+    return {"number": 2 * number}
 
 
 def test_a_worker_with_several_threads_is_refused(dask, tmp_path):

@@ -15,7 +15,7 @@ from hw3utils.checks import check_whole_number
 
 # exp of a larger offset would overflow or leave every image; torchvision's limit.
 _LARGEST_LOG_RATIO = math.log(1000 / 16)
-_LARGEST_COORDINATE = 1e150  # the area of a larger box is beyond float64
+_LARGEST_AREA = torch.finfo(torch.float64).max / 2  # the union of two boxes must still be a number
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
@@ -104,9 +104,7 @@ def check_boxes(name: str, boxes: Tensor, positive: bool = False) -> None:
             f"got {tuple(boxes.shape)} {boxes.dtype}"
         )
     check_finite(name, boxes)
-    if bool((boxes.double().abs() > _LARGEST_COORDINATE).any()):
-        raise ValueError(f"{name}: a coordinate beyond ±{_LARGEST_COORDINATE:g} has no finite area")
-    sides = boxes[:, 2:] - boxes[:, :2]
+    sides = boxes[:, 2:].double() - boxes[:, :2].double()
     bad = (sides <= 0 if positive else sides < 0).any(dim=1).nonzero().flatten()
     if len(bad):
         needed = "greater than 0" if positive else "0 or more"
@@ -114,6 +112,9 @@ def check_boxes(name: str, boxes: Tensor, positive: bool = False) -> None:
             f"{name}: box {int(bad[0])} {boxes[bad[0]].tolist()} has a width or height that is not "
             f"{needed}; x1 must come before x2 and y1 before y2"
         )
+    huge = (sides.prod(dim=1) > _LARGEST_AREA).nonzero().flatten()
+    if len(huge):
+        raise ValueError(f"{name}: the area of box {int(huge[0])} is too large for float64")
 
 
 def check_finite(name: str, numbers: Tensor) -> None:
