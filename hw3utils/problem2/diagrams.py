@@ -78,16 +78,8 @@ def region_proposal_network(
 ) -> Figure:
     """Draw the region proposal network between the shared convolutions and the detector.
 
-    Parameters
-    ----------
-    head : pandas.DataFrame
-        Layer table of `networks.RegionProposalHead`.
-    anchors : int
-        k, the anchors at each position.
-    image_size : tuple of int
-        Height and width of the image in pixels.
-    passed : int
-        Proposals that go on to the detector.
+    ``head`` is the layer table of a `networks.RegionProposalHead` with k ``anchors``, ``image_size``
+    height and width in pixels, ``passed`` the number of proposals that the detector gets.
     """
     shapes = {row["layer"]: _shape(row) for _, row in head.iterrows()}
     height, width = image_size

@@ -44,13 +44,9 @@ def layer_tables() -> dict[str, pd.DataFrame]:
 def compare_networks(tables: dict[str, pd.DataFrame], batch_size: int = 64) -> pd.DataFrame:
     """Return one row of costs for each network: counts for one image, bytes in float32.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by name: ``input``, ``weight_layers`` (convolutions and linear layers),
-        ``parameters``, ``bias_share`` (fraction), ``activations``, ``multiply_accumulates``,
-        ``forward_bytes`` (one image) and ``training_bytes`` (a minibatch, with gradients and
-        momentum).
+    Indexed by name: ``input``, ``weight_layers`` (convolutions and linear layers), ``parameters``,
+    ``bias_share`` (fraction), ``activations``, ``multiply_accumulates``, ``forward_bytes`` (one
+    image) and ``training_bytes`` (a minibatch, with gradients and momentum).
     """
     rows = {}
     for name, table in tables.items():

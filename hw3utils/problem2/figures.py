@@ -179,14 +179,8 @@ def growth(
 ) -> Figure:
     """Draw how receptive fields grow: in stacks of equal layers, and through whole networks.
 
-    Parameters
-    ----------
-    stacks : dict of str to list of int
-        Name of a kernel, and the size for 0, 1, 2, … layers of it.
-    networks : dict of str to pandas.DataFrame
-        Name of a network and its `receptive_field.receptive_field`.
-    image_size : int
-        Side of the image in pixels, drawn as a line.
+    ``stacks`` holds, by kernel, the sizes for 0, 1, 2, … layers of it; ``networks``, by name, what
+    `receptive_field.receptive_field` returns. ``image_size``, a side in pixels, is drawn as a line.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.0))
     for index, (name, sizes) in enumerate(stacks.items()):

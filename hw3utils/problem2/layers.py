@@ -179,20 +179,9 @@ def memory(table: pd.DataFrame, batch_size: int = 1, bytes_per_number: int = 4) 
     an implementation adds (work space, fragmentation) or saves (a prediction drops each output
     once it is used, gradients are freed on the way) is not in it: real numbers differ.
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        From `layer_table`.
-    batch_size : int
-        Images in a minibatch; the activations grow with it, the parameters do not.
-    bytes_per_number : int
-        4 for float32, 2 for bfloat16.
-
-    Returns
-    -------
-    dict
-        Bytes: ``activations``, ``activation_gradients``, ``parameters``, ``parameter_gradients``,
-        ``momentum``, and the sums ``forward`` and ``forward_and_backward``.
+    The activations grow with ``batch_size``, the parameters do not. ``bytes_per_number`` is 4 for
+    float32, 2 for bfloat16. The keys are ``activations``, ``activation_gradients``, ``parameters``,
+    ``parameter_gradients``, ``momentum``, and the sums ``forward`` and ``forward_and_backward``.
     """
     check_whole_number("batch_size", batch_size)
     check_whole_number("bytes_per_number", bytes_per_number)
@@ -214,15 +203,10 @@ def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
     """Compare one K×K convolution with the stack of 3×3 convolutions of the same receptive field.
 
     All convolutions have ``channels`` inputs and outputs, stride 1 and no biases. The stack has
-    N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3). Raises a
-    ValueError where the kernel is even (no stack of 3×3 has an even receptive field) or under 3.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Two rows, the single layer and the stack: ``design``, ``layers``, ``formula``, ``weights``
-        (also the multiply–accumulates at each position), ``relus``, ``saving`` (fraction of the
-        single layer's weights).
+    N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3). Two rows:
+    ``design``, ``layers``, ``formula``, ``weights`` (also the multiply–accumulates at each
+    position), ``relus``, ``saving`` (fraction of the single layer's weights). Raises a ValueError
+    where the kernel is even (no stack of 3×3 has an even receptive field) or under 3.
     """
     check_whole_number("kernel", kernel)
     check_whole_number("channels", channels)

@@ -129,16 +129,8 @@ def inception_reduced(
 ) -> Inception:
     """Return the module with dimension reduction of Szegedy et al. 2014, Fig. 2(b).
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the input.
-    filters : tuple of int
-        Filters of the 1×1, 3×3 and 5×5 convolution.
-    reductions : tuple of int
-        Filters of the 1×1 convolutions (each with a ReLU) before the 3×3 and before the 5×5.
-    projection : int
-        Filters of the 1×1 convolution after the pool.
+    As `inception_naive`, with ``reductions`` filters in the 1×1 convolutions (each with a ReLU)
+    before the 3×3 and the 5×5, and ``projection`` filters in the one after the pool.
     """
     one, three, five = filters
     before_three, before_five = reductions

@@ -27,11 +27,9 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
     beginning with r = 1, j = 1, s = 0 (Araujo, Norris & Sim 2019, *Computing Receptive Fields of
     Convolutional Neural Networks*).
 
-    Parameters
-    ----------
-    layers : sequence of (int, int, int)
-        Kernel, stride and padding of each layer, from the input on. A kernel with dilation d counts
-        as the d·(k − 1) + 1 pixels that it spans.
+    A kernel with dilation d counts as the d·(k − 1) + 1 pixels that it spans. Raises a ValueError
+    where a layer is not three integers, a kernel or stride is smaller than 1, or a padding is
+    smaller than 0 or so large that a window would see nothing but padding.
 
     Returns
     -------
@@ -39,12 +37,6 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
         One row for the input and one for each layer: ``kernel``, ``stride``, ``padding`` (0 kernel
         for the input), ``size`` and ``jump`` in input pixels (int), ``start`` as the index of the
         input pixel on which the first output is centred (float; negative: in the padding).
-
-    Raises
-    ------
-    ValueError
-        A layer is not three integers, a kernel or stride is smaller than 1, or a padding is
-        smaller than 0 or so large that a window would see nothing but padding.
     """
     size, jump, start = 1, 1, 0.0
     rows = [(0, 1, 0, size, jump, start)]
@@ -72,12 +64,8 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
     No formula is used. The stack is built from convolutions in one dimension with all weights 1
     (also for pools), and the gradient of the middle output is taken: it differs from 0 exactly on
     the pixels that reach that output. The input is made longer until the field and the next
-    output's lie inside. Layers are refused as in `receptive_field`.
-
-    Returns
-    -------
-    tuple of int
-        The size of the field, and the jump to the next output's field, in input pixels.
+    output's lie inside. Returns the size of the field and the jump to the next output's field, in
+    input pixels. Layers are refused as in `receptive_field`.
     """
     stack = nn.Sequential(*[_ones(*layer) for layer in _checked(layers)])
     length = 8

@@ -157,19 +157,9 @@ def anchor_shapes(
 def anchor_grid(rows: int, columns: int, stride: int, shapes: Tensor) -> Tensor:
     """Return all anchors: every shape, centred on the cell of every position of a feature map.
 
-    Parameters
-    ----------
-    rows, columns : int
-        Height and width of the feature map.
-    stride : int
-        Image pixels from one position to the next: 16 for VGG-16 and ZF.
-    shapes : torch.Tensor
-        k×2, widths and heights, from `anchor_shapes`.
-
-    Returns
-    -------
-    torch.Tensor
-        (rows·columns·k)×4, float64: row by row, and at each position the shapes in their order.
+    ``stride`` image pixels lie between positions (16 for VGG-16 and ZF); ``shapes`` are k×2, from
+    `anchor_shapes`. (rows·columns·k)×4, float64: row by row, and at each position the shapes in
+    their order.
     """
     for name, number in (("rows", rows), ("columns", columns), ("stride", stride)):
         check_whole_number(name, number)

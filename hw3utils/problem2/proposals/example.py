@@ -62,22 +62,10 @@ class Proposals:
 def non_maximum_suppression(boxes: Tensor, scores: Tensor, threshold: float = 0.7) -> Suppression:
     """Keep the best box, drop every other that overlaps it too much, and go on with the rest.
 
-    Greedy, by falling score; a box is dropped when its IoU with a kept one is greater than
-    ``threshold``. Of equal scores the first comes first, as in torchvision.
-
-    Parameters
-    ----------
-    boxes : torch.Tensor
-        n×4; n may be 0.
-    scores : torch.Tensor
-        n, any finite numbers: only their order matters.
-    threshold : float
-        Between 0 and 1; 0.7 in Ren et al. 2015, Sec. 3.3.
-
-    Raises
-    ------
-    ValueError
-        Malformed boxes, lengths that differ, scores that are not finite, or another threshold.
+    Greedy, by falling score; a box (of n×4) is dropped when its IoU with a kept one is greater than
+    ``threshold`` (0 to 1; 0.7 in Ren et al. 2015, Sec. 3.3). Of the ``scores`` (n, finite) only the
+    order matters, and of equal ones the first comes first, as in torchvision. Raises a ValueError
+    for anything else.
     """
     check_boxes("boxes", boxes)
     if scores.ndim != 1:
@@ -120,23 +108,10 @@ def propose(
 ) -> Proposals:
     """Turn an RPN's scores and offsets into proposals (Ren et al. 2015, Sec. 3.3, at test time).
 
-    Decode, clip at the image's borders, drop what is too small, suppress what overlaps a better
-    box, pass on the best.
-
-    Parameters
-    ----------
-    anchors, offsets : torch.Tensor
-        n×4 each.
-    scores : torch.Tensor
-        n: the objectness of each anchor.
-    image_size : tuple of int
-        Height and width in pixels.
-    threshold : float
-        IoU above which a box is suppressed.
-    top : int
-        Proposals passed on: 300 at test time, 2000 in training.
-    smallest : float
-        Boxes with a side shorter than this, in pixels, are dropped after clipping.
+    Decode n anchors (n×4) with their offsets (n×4), clip at the borders of an image (height and
+    width), drop boxes with a side under ``smallest`` pixels, suppress what overlaps a better box
+    (of higher objectness, n) by more than ``threshold``, pass on the ``top`` best: 300 at test
+    time, 2000 in training.
     """
     if top < 1:
         raise ValueError(f"top={top}: at least one proposal must be passed on")
@@ -242,15 +217,8 @@ def proposal_example(
 ) -> ProposalExample:
     """Return the example photograph's anchors, simulated scores, proposals and suppression.
 
-    Parameters
-    ----------
-    threshold : float
-        IoU above which a box is suppressed.
-    seed : int
-        Of the simulated RPN's noise.
-    image_size : tuple of int
-        Height and width in pixels. The photograph has 600×600; a wider frame asks how many anchors
-        and proposals there would be in it.
+    ``image_size`` is height and width in pixels. The photograph has 600×600; a wider frame asks how
+    many anchors and proposals there would be in it. ``seed`` is that of the simulated noise.
     """
     objects = object_boxes()
     grid = (image_size[0] // STRIDE, image_size[1] // STRIDE)

@@ -1,4 +1,7 @@
-"""Figures of boxes on a photograph: anchors, one proposal's way, and non-maximum suppression."""
+"""Figures of boxes on a photograph: anchors, one proposal's way, and non-maximum suppression.
+
+Photographs are H×W×3 uint8; boxes are rows (x1, y1, x2, y2) in their pixels.
+"""
 
 from collections.abc import Sequence
 from itertools import product
@@ -32,18 +35,8 @@ def anchors(
 ) -> Figure:
     """Draw all anchors of one position, and beside it the anchors that count as positive.
 
-    Parameters
-    ----------
-    image : numpy.ndarray
-        H×W×3 uint8.
-    position_anchors : torch.Tensor
-        k×4: the anchors of one position, ratio by ratio, in each the scales.
-    positions : torch.Tensor
-        n×2: the centres of all positions, drawn as dots.
-    positives, objects : torch.Tensor
-        n×4: anchors that are trained to say "object", and the objects themselves.
-    scales, ratios : sequence
-        As given to `boxes.anchor_shapes`, for the legend.
+    ``position_anchors`` (k×4) are made of ``scales`` and ``ratios`` by `boxes.anchor_shapes`. The
+    centres of all ``positions`` (n×2) are drawn as dots; ``positives`` and ``objects`` are n×4.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout="compressed")
     _show(left, image, margin=130)
@@ -71,16 +64,9 @@ def anchors(
 
 
 def proposal(image: np.ndarray, target: Tensor, steps: dict[str, Tensor]) -> Figure:
-    """Draw how one anchor becomes a proposal, one panel for each step.
+    """Draw how one anchor becomes a proposal: a panel for each named step, with the box before.
 
-    Parameters
-    ----------
-    image : numpy.ndarray
-        H×W×3 uint8.
-    target : torch.Tensor
-        4: the object's own box, drawn in every panel.
-    steps : dict of str to torch.Tensor
-        Name of the step and its box (4), in order; each panel also shows the step before.
+    The steps' boxes, and the ``target`` (the object's own box, in every panel), have 4 corners.
     """
     size = (3.3 * len(steps), 3.8)
     figure, axes = plt.subplots(1, len(steps), figsize=size, layout="compressed", squeeze=False)
@@ -108,18 +94,8 @@ def suppression(
 ) -> Figure:
     """Draw non-maximum suppression: all boxes, the first rounds, and what is left at the end.
 
-    Parameters
-    ----------
-    image : numpy.ndarray
-        H×W×3 uint8.
-    boxes : torch.Tensor
-        n×4, the boxes that went in; a hundred can still be told apart.
-    result : Suppression
-        From `example.non_maximum_suppression` on these boxes.
-    threshold : float
-        That was used, for the last panel.
-    rounds : int
-        Rounds to show on their own.
+    ``result`` is what `example.non_maximum_suppression` makes of these boxes (n×4; a hundred can
+    still be told apart) with this ``threshold``.
     """
     shown = result.steps[:rounds]
     panels, columns = len(shown) + 2, 3
