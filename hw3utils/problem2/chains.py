@@ -3,13 +3,14 @@
 For `layers.layer_table`, which asks this of what every layer reads.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+_MIXED = None  # the source of what is made of several layers, or has been moved or cut
 _HARDSWISH = (torch.ops.aten.hardswish.default, torch.ops.aten.hardswish_.default)
 # What may stand between a layer and the linear layers at the end of a chain, or after these.
 _FLATTENING = (
@@ -21,59 +22,48 @@ _FLATTENING = (
 )
 
 
-class Source(NamedTuple):
-    """The layer whose output a tensor still is."""
-
-    layer: int | None  # row of the layer table; None: several layers', or moved, or cut
-    flat: bool = False  # one row of numbers for each image; only a linear layer goes on from here
-
-
-_MIXED = Source(None)
-
-
 class Sources(TorchDispatchMode):
     """Follow every tensor back to the layer whose output it is, through torch's operations.
 
-    Activation functions and products of them leave every number in its place. What else an
-    operation makes (an addition of two layers, a cut, a pool that is no layer) has no one layer.
+    ``sources[tensor]`` is that layer's number. Activation functions and products of them leave
+    every number in its place, and a flattened output still has its layer. What else an operation
+    makes (an addition of two layers, a cut, a pool that is no layer) has none: ``None``.
     """
 
     def __init__(self) -> None:
         super().__init__()
         # By id, with the tensor itself, so that no other gets its id.
-        self._known: dict[int, tuple[Tensor, Source]] = {}
+        self._known: dict[int, tuple[Tensor, int | None]] = {}
 
-    def __getitem__(self, tensor: Tensor) -> Source:
+    def __getitem__(self, tensor: Tensor) -> int | None:
         return self._known.get(id(tensor), (tensor, _MIXED))[1]
 
-    def __setitem__(self, tensor: Tensor, source: Source) -> None:
+    def __setitem__(self, tensor: Tensor, source: int | None) -> None:
         self._known[id(tensor)] = (tensor, source)
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None) -> Any:
         """Run one of torch's operations."""
         result = operation(*args, **(kwargs or {}))
         inputs = [x for x in tensors((args, kwargs)) if id(x) in self._known]
-        if inputs:
-            source = self._source_after(operation, inputs, tensors(result))
-            if source == _MIXED and operation._schema.is_mutable:
-                self._known.clear()  # other tensors may be views of what has been changed
-            for output in tensors(result):
-                self[output] = source
+        if not inputs:
+            return result
+        outputs = tensors(result)
+        found = {self[x] for x in inputs}
+        source = found.pop() if len(found) == 1 and _keeps(operation, inputs, outputs) else _MIXED
+        if source is _MIXED and operation._schema.is_mutable:
+            self._known.clear()  # other tensors may be views of what has been changed
+        for output in outputs:
+            self[output] = source
         return result
 
-    def _source_after(self, operation, inputs: list[Tensor], outputs: list[Tensor]) -> Source:
-        """Return the source of what an operation has made of inputs with known sources."""
-        sources = {self[x] for x in inputs}
-        if len(sources) > 1:
-            return _MIXED
-        (source,) = sources
-        # torch does not tag hardswish, which is pointwise as well.
-        if torch.Tag.pointwise in operation.tags or operation in _HARDSWISH:
-            same_shape = all(y.shape == x.shape for x in inputs for y in outputs)
-            return source if same_shape else _MIXED
-        if operation in _FLATTENING and all(y.ndim == 2 or y.shape[2:] == (1, 1) for y in outputs):
-            return source._replace(flat=True)
-        return _MIXED
+
+def _keeps(operation, inputs: list[Tensor], outputs: list[Tensor]) -> bool:
+    """Return whether an operation leaves every number in its place, or makes one row of all."""
+    # torch does not tag hardswish, which is pointwise as well.
+    if torch.Tag.pointwise in operation.tags or operation in _HARDSWISH:
+        return all(x.shape == y.shape for x in inputs for y in outputs)
+    flat = all(y.ndim == 2 or y.shape[2:] == (1, 1) for y in outputs)
+    return operation in _FLATTENING and flat
 
 
 def tensors(value: Any) -> list[Tensor]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from hw3utils.problem2.tables import size
 from hw3utils.style import COLOURS
 
 _FILLS = {
@@ -42,7 +43,7 @@ def _draw_module(axis: Axes, name: str, table: pd.DataFrame) -> None:
     axis.set(xlim=(0, 2 * middle), ylim=(-0.1, 5.1))
     axis.set_axis_off()
     _, height, width = table.loc[0, "output_shape"]
-    _box(axis, middle, 0.4, f"input {_shape(table.loc[0])}", "plain", 6.26)
+    _box(axis, middle, 0.4, f"input {size(table.loc[0, 'output_shape'])}", "plain", 6.26)
     channels = []
     for x, (_, branch) in zip(columns, branches, strict=True):
         heights = [2.4] if len(branch) == 1 else [1.7, 3.1]
@@ -78,10 +79,10 @@ def region_proposal_network(
 ) -> Figure:
     """Draw the region proposal network between the shared convolutions and the detector.
 
-    ``head`` is the layer table of a `networks.RegionProposalHead` with k ``anchors``, ``image_size``
-    height and width in pixels, ``passed`` the number of proposals that the detector gets.
+    ``head`` is the layer table of a `networks.RegionProposalHead`, with k ``anchors``. The image
+    has a height and width in pixels; ``passed`` proposals go on to the detector.
     """
-    shapes = {row["layer"]: _shape(row) for _, row in head.iterrows()}
+    shapes = dict(zip(head["layer"], head["output_shape"].map(size), strict=True))
     height, width = image_size
     rows, columns = head.loc[0, "output_shape"][1:]
     count = f"{rows}·{columns}·{anchors} = {rows * columns * anchors:,}"
@@ -120,12 +121,6 @@ def region_proposal_network(
         axis.text(x, y, text, fontsize=9, color="#444444", style="italic")
     axis.set_title(f"Faster R-CNN: one map serves the proposals (k = {anchors}) and the detector")
     return figure
-
-
-def _shape(row: pd.Series) -> str:
-    """Return a layer's output shape as height×width×channels."""
-    channels, height, width = row["output_shape"]
-    return f"{height}×{width}×{channels}"
 
 
 def _box(axis: Axes, x: float, y: float, text: str, kind: str, width: float) -> None:

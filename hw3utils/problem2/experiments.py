@@ -4,6 +4,8 @@ Numbers only, laid out in `tables` and drawn in `figures`; the photograph of 2.5
 `proposals.example`.
 """
 
+from itertools import product
+
 import pandas as pd
 
 from hw3utils.problem2.layers import layer_table, memory, totals
@@ -70,10 +72,9 @@ def receptive_field_check(depths: tuple[int, ...], kernels: tuple[int, ...]) -> 
     A row for each pair: ``depth``, ``kernel``, ``formula``, ``measured``.
     """
     rows = []
-    for depth in depths:
-        for kernel in kernels:
-            measured, _ = gradient_receptive_field([(kernel, 1, 0)] * depth)
-            rows.append((depth, kernel, stacked_receptive_field(depth, kernel), measured))
+    for depth, kernel in product(depths, kernels):
+        measured, _ = gradient_receptive_field([(kernel, 1, 0)] * depth)
+        rows.append((depth, kernel, stacked_receptive_field(depth, kernel), measured))
     return pd.DataFrame(rows, columns=["depth", "kernel", "formula", "measured"])
 
 

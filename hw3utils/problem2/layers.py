@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hw3utils.checks import check_whole_number
-from hw3utils.problem2.chains import Source, Sources, tensors
+from hw3utils.problem2.chains import Sources, tensors
 from hw3utils.problem2.formulas import ADAPTIVE, WINDOWS, input_row, layer_row, pair
 
 _LAYERS = (*WINDOWS, *ADAPTIVE, nn.Linear, nn.BatchNorm2d)
@@ -64,7 +64,7 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
     network = _without_data(network).eval()
     image = torch.empty(1, *shape, device="meta")
     sources = Sources()
-    sources[image] = Source(0)
+    sources[image] = 0
     rows = [input_row(shape)]
     counted: set[int] = set()  # ids of the layers, weights and biases of earlier rows
     # A network that is a single layer has no name for it.
@@ -72,13 +72,14 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
 
     def before(layer: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         x = _input(args, kwargs)
-        row, flat = sources[x]
-        reads_flat = isinstance(layer, nn.Linear)
-        rows[-1]["chained"] = row == len(rows) - 1 and (reads_flat or not flat)
-        _check_fits(names[layer], layer, tuple(x.shape[1:]))
+        read = tuple(x.shape[1:])
+        _check_fits(names[layer], layer, read)
+        # Only linear layers go on from a map that has been flattened on the way.
+        fits = isinstance(layer, nn.Linear) or read == rows[-1]["output_shape"]
+        rows[-1]["chained"] = fits and sources[x] == len(rows) - 1
 
     def after(layer: nn.Module, args: tuple, kwargs: dict[str, Any], output: Tensor) -> None:
-        sources[output] = Source(len(rows))
+        sources[output] = len(rows)
         rows.append(layer_row(names[layer], layer, _input(args, kwargs), output, counted))
         counted.update(id(counts) for counts in (layer, *layer.parameters()))
 
@@ -93,7 +94,7 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
             module.register_forward_hook(after_response, with_kwargs=True)
     with torch.no_grad(), sources:
         returned = tensors(network(image))
-    rows[-1]["chained"] = all(sources[x].layer == len(rows) - 1 for x in returned)
+    rows[-1]["chained"] = all(sources[x] == len(rows) - 1 for x in returned)
 
     # Columns of objects, where None stays None and 3 does not turn into 3.0.
     table = pd.DataFrame(rows, dtype=object)

@@ -23,7 +23,7 @@ def parameters(table: pd.DataFrame) -> pd.DataFrame:
         {
             "layer": layers["layer"],
             "filters": [layer_description(layer) for layer in layers.itertuples()],
-            "output": layers["output_shape"].map(_size),
+            "output": layers["output_shape"].map(size),
             "calculation": layers["parameter_formula"],
             "parameters": layers["parameters"].map(_integer),
         }
@@ -52,7 +52,7 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
         {
             "branch": layers["layer"].str.split(".").str[1].str.replace("x", "×"),
             "layer": [layer_description(layer) for layer in layers.itertuples()],
-            "output": layers["output_shape"].map(_size),
+            "output": layers["output_shape"].map(size),
             "calculation": pools.fillna(layers["operation_formula"]),
             "operations": layers["multiply_accumulates"].map(_integer),
         }
@@ -65,7 +65,7 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "network": costs.index,
-            "input": costs["input"].map(_size),
+            "input": costs["input"].map(size),
             "layers with weights": costs["weight_layers"],
             "parameters [M]": costs["parameters"].map(_millions),
             "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
@@ -75,16 +75,16 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+def network_memory(costs: pd.DataFrame, batchsize: int) -> pd.DataFrame:
     """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
 
-    ``batch_size`` is what it was made for, and stands in the heading.
+    ``batchsize`` is what it was made for, and stands in the heading.
     """
     return pd.DataFrame(
         {
             "network": costs.index,
             "one image forward [MB]": costs["forward_bytes"].map(_millions),
-            f"training with batch size {batch_size} [MB]": costs["training_bytes"].map(_millions),
+            f"training with batch size {batchsize} [MB]": costs["training_bytes"].map(_millions),
         }
     ).reset_index(drop=True)
 
@@ -195,7 +195,7 @@ def _millions(value: float) -> str:
     return f"{value / 1e6:,.2f}"
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size(shape: tuple[int, ...]) -> str:
     """Return channels×height×width as height×width×channels."""
     return "×".join(str(n) for n in (*shape[1:], shape[0]))
 

@@ -169,6 +169,7 @@ class Joined(nn.Module):
         lambda net, x, y: net.second(y) * y.mean((2, 3), keepdim=True),
         lambda net, x, y: net.second(x),
         lambda net, x, y: (y, net.second(x)),
+        lambda net, x, y: net.second(functional.adaptive_avg_pool2d(y, 1)),
     ],
 )
 def test_what_is_no_single_chain_is_refused(join):
@@ -227,6 +228,12 @@ def test_what_a_layer_table_does_not_see_is_refused_between_layers_and_at_the_en
 )
 def test_what_leaves_every_value_in_its_place_keeps_the_chain(between):
     network = Joined(lambda net, x, y: net.second(between(y)))
+    assert stack_of(layer_table(network, (2, 8, 8))) == [(3, 1, 1)] * 2
+
+
+def test_a_chain_may_end_with_means_and_linear_layers():
+    network = Joined(lambda net, x, y: net.end(functional.adaptive_avg_pool2d(net.second(y), 1)))
+    network.end = nn.Sequential(nn.Flatten(), nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 2))
     assert stack_of(layer_table(network, (2, 8, 8))) == [(3, 1, 1)] * 2
 
 

@@ -5,7 +5,6 @@ Written to be read; torchvision's compiled operators give the same results, fast
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -137,13 +136,6 @@ OBJECTS = {
 _PHOTOGRAPH_SIDE = 512
 
 
-class SimulatedOutput(NamedTuple):
-    """What `simulate_rpn` returns."""
-
-    scores: Tensor  # n, between 0 and 1
-    offsets: Tensor  # n×4
-
-
 @dataclass(frozen=True)
 class ProposalExample:
     """The region proposals of the example photograph, stage by stage."""
@@ -180,14 +172,14 @@ def object_boxes() -> Tensor:
     return torch.tensor(list(OBJECTS.values()), dtype=torch.float64) * scale
 
 
-def simulate_rpn(anchors: Tensor, objects: Tensor, seed: int = 0) -> SimulatedOutput:
-    """Return what a fairly good RPN might say of each anchor. An illustration, not a network.
+def simulate_rpn(anchors: Tensor, objects: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return scores (n, 0 to 1) and offsets (n×4) as a fairly good RPN might give each anchor.
 
-    The objectness is σ(12·(IoU − 0.5) + noise), with the anchor's largest IoU with an object and
-    standard normal noise. The offsets lead min(1, 2·IoU) of the way to that object's box, plus
-    normal noise of standard deviation 0.03: an anchor that hardly sees an object cannot tell where
-    its borders are. ``anchors`` (n×4) and ``objects`` (m×4, m at least 1) are
-    float64.
+    An illustration, not a network. The objectness is σ(12·(IoU − 0.5) + noise), with the anchor's
+    largest IoU with an object and standard normal noise. The offsets lead min(1, 2·IoU) of the way
+    to that object's box, plus normal noise of standard deviation 0.03: an anchor that hardly sees
+    an object cannot tell where its borders are. ``anchors`` (n×4) and ``objects`` (m×4, m at least
+    1) are float64.
     """
     if len(objects) == 0:
         raise ValueError("objects is empty: the simulation needs at least one object")
@@ -196,7 +188,7 @@ def simulate_rpn(anchors: Tensor, objects: Tensor, seed: int = 0) -> SimulatedOu
     logits = 12 * (overlap - 0.5) + torch.from_numpy(noise.standard_normal(len(anchors)))
     way = (2 * overlap).clamp(max=1).unsqueeze(1)
     jitter = torch.from_numpy(noise.standard_normal((len(anchors), 4))) * 0.03
-    return SimulatedOutput(logits.sigmoid(), way * encode(objects[nearest], anchors) + jitter)
+    return logits.sigmoid(), way * encode(objects[nearest], anchors) + jitter
 
 
 def best_candidates(boxes: Tensor, scores: Tensor, objects: Tensor, count: int = 2) -> Tensor:
