@@ -23,13 +23,9 @@ def record(
     height, width = INCEPTION_INPUT[1:]
     for kind in ("naive", "reduced"):
         table = tables[f"Inception {kind}"]
-        counts = totals(table)
-        inception[kind] = {
-            "output_shape": [height, width, sum(branch_channels(table))],
-            "multiply_accumulates": counts["multiply_accumulates"],
-            "parameters": counts["parameters"],
-            "weights": counts["weights"],
-        }
+        inception[kind] = {"output_shape": [height, width, sum(branch_channels(table))]}
+        for count in ("multiply_accumulates", "parameters", "weights"):
+            inception[kind][count] = totals(table)[count]
     return {
         "alexnet_parameters": {
             "grouped": totals(tables["AlexNet"])["parameters"],

@@ -91,17 +91,15 @@ def growth_over_stages(stages: int = 5) -> pd.DataFrame:
     of the stage, for both modules: ``naive_channels``, ``naive_operations``, ``reduced_channels``,
     ``reduced_operations``.
     """
-    columns: dict[str, list[int]] = {"stage": list(range(1, stages + 1))}
+    rows = [{"stage": stage} for stage in range(1, stages + 1)]
     for name, build in (("naive", inception_naive), ("reduced", inception_reduced)):
-        channels, size = INCEPTION_INPUT[0], INCEPTION_INPUT[1:]
-        operations, widths = [], []
-        for _ in columns["stage"]:
+        channels, *size = INCEPTION_INPUT
+        for row in rows:
             table = layer_table(build(channels), (channels, *size))
             channels = sum(branch_channels(table))
-            operations.append(totals(table)["multiply_accumulates"])
-            widths.append(channels)
-        columns |= {f"{name}_operations": operations, f"{name}_channels": widths}
-    return pd.DataFrame(columns)
+            row[f"{name}_operations"] = totals(table)["multiply_accumulates"]
+            row[f"{name}_channels"] = channels
+    return pd.DataFrame(rows)
 
 
 def branch_channels(table: pd.DataFrame) -> list[int]:

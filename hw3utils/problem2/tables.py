@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hw3utils.problem2.formulas import pair
 from hw3utils.problem2.proposals.boxes import iou
 from hw3utils.problem2.proposals.example import Suppression
 
@@ -75,16 +76,16 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def network_memory(costs: pd.DataFrame, batchsize: int) -> pd.DataFrame:
+def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
 
-    ``batchsize`` is what it was made for, and stands in the heading.
+    ``batch_size`` is what it was made for, and stands in the heading.
     """
     return pd.DataFrame(
         {
             "network": costs.index,
             "one image forward [MB]": costs["forward_bytes"].map(_millions),
-            f"training with batch size {batchsize} [MB]": costs["training_bytes"].map(_millions),
+            f"training with batch size {batch_size} [MB]": costs["training_bytes"].map(_millions),
         }
     ).reset_index(drop=True)
 
@@ -97,16 +98,17 @@ def decoding(anchor: Tensor, offsets: Tensor) -> pd.DataFrame:
     x1, y1, x2, y2 = anchor.tolist()
     width, height = x2 - x1, y2 - y1
     t_x, t_y, t_w, t_h = offsets.tolist()
-    rows = []
-    for name, centre, side, t in (
-        ("centre x", x1 + width / 2, width, t_x),
-        ("centre y", y1 + height / 2, height, t_y),
-    ):
-        shown = f"{_minus(t)} · {side:.0f} + {centre:.0f}"
-        rows.append((name, f"{centre:.0f}", _minus(t), shown, f"{t * side + centre:.1f}"))
-    for name, side, t in (("width", width, t_w), ("height", height, t_h)):
-        shown = f"{side:.0f} · exp({_minus(t)})"
-        rows.append((name, f"{side:.0f}", _minus(t), shown, f"{side * math.exp(t):.1f}"))
+    x, y = x1 + width / 2, y1 + height / 2
+    lines = [
+        ("centre x", x, t_x, f"{_minus(t_x)} · {width:.0f} + {x:.0f}", t_x * width + x),
+        ("centre y", y, t_y, f"{_minus(t_y)} · {height:.0f} + {y:.0f}", t_y * height + y),
+        ("width", width, t_w, f"{width:.0f} · exp({_minus(t_w)})", width * math.exp(t_w)),
+        ("height", height, t_h, f"{height:.0f} · exp({_minus(t_h)})", height * math.exp(t_h)),
+    ]
+    rows = [
+        (name, f"{number:.0f}", _minus(offset), calculation, f"{result:.1f}")
+        for name, number, offset, calculation, result in lines
+    ]
     return pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
 
 
@@ -166,21 +168,16 @@ def layer_description(layer) -> str:
         return f"batch normalisation, {shape[0]} channels"
     if layer.kernel is None:
         return f"{layer.pool} pool to {shape[1]}×{shape[2]}"
-    words = [f"{_sides(layer.kernel)} {layer.pool} pool"]
+    kernel = "×".join(map(str, pair(layer.kernel)))
+    words = [f"{kernel} {layer.pool} pool"]
     if layer.kind == "conv":
-        words = [_sides(layer.kernel), f"{shape[0]} filters"]
+        words = [kernel, f"{shape[0]} filters"]
     for name, sides in (("stride", layer.stride), ("dilation", layer.dilation)):
         if sides != 1:
             words.append(f"{name} {sides}")
     if layer.kind == "conv" and layer.groups > 1:
         words.append(f"{layer.groups} groups")
     return ", ".join(words)
-
-
-def _sides(sides: int | tuple[int, int]) -> str:
-    """Return a layer table's number, or pair of numbers, as height×width."""
-    height, width = (sides, sides) if isinstance(sides, int) else sides
-    return f"{height}×{width}"
 
 
 def _equation(formula: str, value: int) -> str:
