@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from hw3utils.problem2.experiments import branch_layers
 from hw3utils.problem2.tables import size
 from hw3utils.style import COLOURS
 
@@ -23,10 +24,7 @@ _FILLS = {
 
 
 def inception_modules(modules: dict[str, pd.DataFrame]) -> Figure:
-    """Draw named Inception modules beside each other, input at the bottom, joined output on top.
-
-    Each is a layer table whose layers are named ``branches.<branch>.<layer>``.
-    """
+    """Draw named Inception modules' layer tables side by side, the input below, the output above."""
     figure, axes = plt.subplots(1, len(modules), figsize=(6.4 * len(modules), 5.0))
     for axis, (name, table) in zip(axes, modules.items(), strict=True):
         _draw_module(axis, name, table)
@@ -35,8 +33,7 @@ def inception_modules(modules: dict[str, pd.DataFrame]) -> Figure:
 
 def _draw_module(axis: Axes, name: str, table: pd.DataFrame) -> None:
     """Draw one Inception module."""
-    layers = table[table["kind"] != "input"].copy()
-    layers[["branch", "part"]] = layers["layer"].str.split(".", expand=True)[[1, 2]]
+    layers = branch_layers(table)
     branches = list(layers.groupby("branch", sort=False))
     columns = [0.85 + 1.6 * index for index in range(len(branches))]
     middle = sum(columns) / len(columns)
@@ -69,9 +66,8 @@ def _layer_text(layer) -> tuple[str, str]:
         text = f"{kernel} {layer.pool} pool\nstride {layer.stride}\n{channels} channels"
         return text, "pool"
     millions = layer.multiply_accumulates / 1e6
-    reduces = layer.part.startswith(("reduce", "project"))
     text = f"{kernel} conv\n{channels} filters\n{millions:,.1f} M"
-    return text, "reduce" if reduces else "conv"
+    return text, "reduce" if layer.reduces else "conv"
 
 
 def region_proposal_network(

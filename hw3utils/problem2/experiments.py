@@ -104,6 +104,18 @@ def growth_over_stages(stages: int = 5) -> pd.DataFrame:
 
 def branch_channels(table: pd.DataFrame) -> list[int]:
     """Return the channels that each branch of an Inception module adds to the joined output."""
+    last = branch_layers(table).groupby("branch", sort=False)["output_shape"].last()
+    return [shape[0] for shape in last]
+
+
+def branch_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the layers of an Inception module's layer table, with what their names say.
+
+    The names are ``branches.<branch>.<layer>``: ``branch`` is the second part, and ``reduces`` says
+    whether the third begins with "reduce" or "project".
+    """
     layers = table[table["kind"] != "input"]
-    branches = layers["layer"].str.split(".").str[1]
-    return [shape[0] for shape in layers.groupby(branches, sort=False)["output_shape"].last()]
+    names = layers["layer"].str.split(".")
+    return layers.assign(
+        branch=names.str[1], reduces=names.str[2].str.startswith(("reduce", "project"))
+    )

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from hw3utils.problem2.experiments import branch_layers
 from hw3utils.style import COLOURS, MARKERS
 
 _GREY = "#444444"
@@ -62,11 +63,7 @@ def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
 
 
 def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
-    """Draw the multiply–accumulates of named Inception modules' layer tables, branch by branch.
-
-    Layers are named ``branches.<branch>.<layer>``, and those that begin with ``reduce`` or
-    ``project`` are drawn as 1×1 reductions.
-    """
+    """Draw the multiply–accumulates of named Inception modules' layer tables, branch by branch."""
     reduction, own = COLOURS[4], COLOURS[0]
     figure, axes = plt.subplots(1, len(modules), figsize=(9.4, 3.4), sharex=True, sharey=True)
     for axis, (name, table) in zip(axes, modules.items(), strict=True):
@@ -91,12 +88,10 @@ def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
 
 def _branch_millions(table: pd.DataFrame) -> pd.DataFrame:
     """Return millions of operations by branch: of its reductions, and of its own convolution."""
-    layers = table[table["kind"] != "input"]
-    names = layers["layer"].str.split(".", expand=True)
-    reduces = names[2].str.contains("reduce|project")
-    millions = layers["multiply_accumulates"] / 1e6
+    layers = branch_layers(table)
+    reduces, millions = layers["reduces"], layers["multiply_accumulates"] / 1e6
     parts = {"reductions": millions.where(reduces, 0.0), "own": millions.where(~reduces, 0.0)}
-    return pd.DataFrame(parts).groupby(names[1], sort=False).sum()
+    return pd.DataFrame(parts).groupby(layers["branch"], sort=False).sum()
 
 
 def stack_weights(comparisons: dict[int, pd.DataFrame]) -> Figure:

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hw3utils.problem2.experiments import branch_layers
 from hw3utils.problem2.formulas import pair
 from hw3utils.problem2.proposals.boxes import iou
 from hw3utils.problem2.proposals.example import Suppression
@@ -47,11 +48,11 @@ def activations_and_weights(table: pd.DataFrame) -> pd.DataFrame:
 
 def operations(table: pd.DataFrame) -> pd.DataFrame:
     """Return the multiply–accumulates of an Inception module, layer by layer: question 2.4(c)."""
-    layers = table[table["kind"] != "input"]
+    layers = branch_layers(table)
     pools = layers["pool"].map({"max": "none: maxima", "average": "none: means"})
     frame = pd.DataFrame(
         {
-            "branch": layers["layer"].str.split(".").str[1].str.replace("x", "×"),
+            "branch": layers["branch"].str.replace("x", "×"),
             "layer": [layer_description(layer) for layer in layers.itertuples()],
             "output": layers["output_shape"].map(size),
             "calculation": pools.fillna(layers["operation_formula"]),
