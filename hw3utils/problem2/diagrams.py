@@ -24,7 +24,7 @@ _FILLS = {
 
 
 def inception_modules(modules: dict[str, pd.DataFrame]) -> Figure:
-    """Draw named Inception modules' layer tables side by side, the input below, the output above."""
+    """Draw named Inception modules' layer tables side by side: input below, output on top."""
     figure, axes = plt.subplots(1, len(modules), figsize=(6.4 * len(modules), 5.0))
     for axis, (name, table) in zip(axes, modules.items(), strict=True):
         _draw_module(axis, name, table)
