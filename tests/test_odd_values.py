@@ -8,6 +8,7 @@ import dis
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from hw3utils.data.images import (
     stratified_split,
     take,
 )
-from hw3utils.problem1 import diagnostics
+from hw3utils.problem1 import diagnostics, learning_rates
 from hw3utils.problem1 import experiments as problem1
 from hw3utils.problem2 import networks as paper_networks
 from hw3utils.problem2 import receptive_field
@@ -62,6 +63,7 @@ from hw3utils.settings import Problem1, Problem3, Problem4
 from hw3utils.text import markdown
 from hw3utils.training import loop, networks, schedules
 from hw3utils.training.batches import accumulate_gradient, evaluate
+from hw3utils.training.intervals import mean_interval
 from hw3utils.training.linear import fit_linear_classifier, optimal_head
 from hw3utils.training.runs import Run
 from made_up import make_images
@@ -106,10 +108,11 @@ labelled = tensors(dtype=torch.int64, values=st.integers(-2, 6))
 schedule = st.one_of(
     st.builds(lambda lr: lambda: schedules.Constant(lr), number),
     st.builds(lambda lr: lambda: schedules.LinearDecay(lr), number),
-    st.builds(lambda lr: lambda: schedules.OneCycle(lr), number),
+    st.builds(lambda lr, cycled: lambda: schedules.OneCycle(lr, cycled), number, st.booleans()),
     st.builds(lambda lr, f, at: lambda: schedules.Steps(lr, f, tuple(at)), number, number, numbers),
     st.builds(
-        lambda lr, top, n, left: lambda: schedules.Cyclical(lr, top, n, left),
+        lambda kind, lr, top, n, left: lambda: kind(lr, top, n, left),
+        st.sampled_from([schedules.Cyclical, schedules.DecayingCyclical]),
         number, number, whole, number,
     ),
 )  # fmt: skip
@@ -142,7 +145,7 @@ def optimizer(model):
 CALLS = [
     ("learning_rates", (schedule, whole),
      lambda make, n: schedules.learning_rates(make(), n), sound_rates),
-    ("suggest_lr_bounds", (numbers, numbers, number), diagnostics.suggest_lr_bounds,
+    ("suggest_lr_bounds", (numbers, numbers, number), learning_rates.suggest_lr_bounds,
      lambda found: sound_rates(found) or found.lr_min <= found.lr_max or pytest.fail(str(found))),
     ("candidate_learning_rates", (number, number, whole), problem1.candidate_learning_rates,
      sound_rates),
@@ -215,14 +218,18 @@ CALLS = [
     ("build", (st.sampled_from(["lenet5", "x"]), whole, whole), networks.build, None),
     ("distillation_loss", (tensors(columns=3), tensors(columns=3), number),
      recipes.distillation_loss, None),
-    ("lr_range_test", (whole, number, number, whole, number, number),
-     lambda size, low, high, n, smooth, stop: diagnostics.lr_range_test(
+    ("lr_range_test", (whole, number, number, whole, number | whole, number),
+     lambda size, low, high, n, window, stop: learning_rates.lr_range_test(
          model := lenet(), optimizer(model), IMAGES, SCALE, generator(), batch_size=size,
-         lowest=low, highest=high, num_updates=min(n, 12), smoothing=smooth, stop_at=stop), None),
-    ("gradient_noise_scale", (whole, whole, st.integers(-1, 3)),
-     lambda small, big, n: diagnostics.gradient_noise_scale(
-         lenet(), IMAGES, SCALE, generator(), small_batch=small, small_in_big=big, repetitions=n),
-     None),
+         lowest=low, highest=high, num_updates=min(n, 12), window=window, stop_at=stop), None),
+    *[(f"rule: {name}", (numbers, numbers), rule, lambda rate: sound_rates([rate]))
+      for name, rule in learning_rates.RULES.items()],
+    ("gradient_noise_scale", (whole,),
+     lambda size: diagnostics.gradient_noise_scale(
+         lenet(), IMAGES, SCALE, generator(), batch_size=size),
+     lambda found: found.low < found.simple < found.high or pytest.fail(str(found))),
+    ("mean_interval", (numbers, number), mean_interval,
+     lambda found: found.sign in (-1, 0, 1) or pytest.fail(str(found))),
     ("evaluate", (st.none() | whole,),
      lambda size: evaluate(lenet(), IMAGES, SCALE, size), finite),
     ("accumulate_gradient", (labelled, st.none() | whole),
@@ -243,9 +250,13 @@ CALLS = [
      lambda labels, n, s: problem4.known_and_rest(labels, n, generator(s)), None),
     ("batch_size_runs", (number,),
      lambda lr: problem1.batch_size_runs(lr, Problem1.for_profile("smoke")), None),
-    ("gamma_trap", (number,),
-     lambda gamma: problem1.gamma_trap(
-         Run("lenet5", schedules.Cyclical(0.1, 0.5), 1), 1000, gamma),
+    ("schedule_runs", (number, number, number, whole),
+     lambda low, high, lr, n: problem1.schedule_runs(
+         learning_rates.LRBounds(low, high), lr, n, Problem1.for_profile("smoke")), None),
+    ("gamma_trap", (number, whole),
+     lambda left, n: problem1.gamma_trap(
+         run := Run("lenet5", schedules.Cyclical(0.1, 0.5), 1),
+         replace(run, schedule=schedules.Cyclical(0.1, 0.5, final_amplitude=left)), n),
      lambda found: [sound_rates(rates) for rates in found.values()]),
 ]  # fmt: skip
 

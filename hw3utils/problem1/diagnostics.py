@@ -43,7 +43,7 @@ def gradient_noise_scale(
     One pass over all images in minibatches of B, in an order drawn from ``generator`` (images that
     fill no batch are left out). The mean of the n minibatch gradients g is the gradient G of the
     whole set, not an estimate of it; their spread round G estimates the summed variance of a single
-    image's gradient, tr Σ = B/(n − 1) · (Σ|g|² − n·|G|²). B_simple = tr Σ / |G|² is that of
+    image's gradient, tr Σ = B/(n − 1) · Σ|g − G|². B_simple = tr Σ / |G|² is that of
     McCandlish et al. 2018 (1812.06162, eq. 2.9).
 
     Raises a ValueError where the images do not fill two minibatches.
@@ -54,22 +54,19 @@ def gradient_noise_scale(
         raise ValueError(f"{len(train)} images do not fill two batches of {batch_size}")
     model = copy.deepcopy(model)
     order = torch.randperm(len(train), generator=generator.clone_state())
-    squares: list[float] = []
-    total: Tensor | float = 0.0
+    batches = order[: count * batch_size].split(batch_size)
     with random_states_put_back():
         model.train()
-        for batch in order[: count * batch_size].split(batch_size):
-            gradient = _gradient(model, train, batch, scale)
-            squares.append(float(gradient.square().sum()))
-            total = total + gradient.double()
-    whole = float((total / count).square().sum())
-    if not math.isfinite(whole):
+        gradients = [_gradient(model, train, batch, scale) for batch in batches]
+    whole = torch.stack(gradients).mean(dim=0, dtype=torch.float64)  # squares overflow in float32
+    squared = float(whole.square().sum())
+    if not math.isfinite(squared):
         return NoiseScale(*[math.nan] * 5, reason="weights or gradients are not finite")
-    if whole == 0:
+    if squared == 0:
         return NoiseScale(*[math.nan] * 3, 0.0, math.nan, reason="the gradient is exactly zero")
-    each = [batch_size * count / (count - 1) * (square - whole) for square in squares]
-    trace = mean_interval(each)
-    return NoiseScale(trace.mean / whole, trace.low / whole, trace.high / whole, whole, trace.mean)
+    apart = [float((gradient.double() - whole).square().sum()) for gradient in gradients]
+    trace = mean_interval([batch_size * count / (count - 1) * square for square in apart])
+    return NoiseScale(*(value / squared for value in trace), squared, trace.mean)
 
 
 @fingerprints.task
@@ -112,7 +109,8 @@ def first_updates(run: Run, train: ImageSet, scale: Scale, num_updates: int = 30
 def dead_units(model: nn.Module, inputs: Tensor) -> dict[str, float]:
     """Return for each ReLU layer the share of its units (channels) that are 0 for every input.
 
-    ``inputs`` are as the network takes them; its ``features`` are a chain of layers.
+    NaN where some values of the layer are no numbers. ``inputs`` are as the network takes them; its
+    ``features`` are a chain of layers.
     """
     shares: dict[str, float] = {}
     with evaluation_mode(model):
@@ -124,7 +122,8 @@ def dead_units(model: nn.Module, inputs: Tensor) -> dict[str, float]:
                 name = f"{kind} {1 + sum(other.startswith(kind) for other in shares)}"
             if isinstance(layer, nn.ReLU):
                 units = values.transpose(0, 1).flatten(1)
-                shares[name] = float((~(units > 0).any(dim=1)).double().mean())
+                dead = (units == 0).all(dim=1).double().mean()
+                shares[name] = float(dead) if units.isfinite().all() else math.nan
     return shares
 
 

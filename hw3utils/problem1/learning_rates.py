@@ -191,21 +191,19 @@ def steepest_descent(rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def valley(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the rate half way along the longest falling sequence of losses, as fastai does.
+    """Return the rate half way down the longest falling sequence of losses, as fastai does.
 
-    The sequence may leave out losses that lie between; it is found by dynamic programming.
+    The sequence may leave out losses that lie between; it is found by dynamic programming. Like
+    fastai's `lr_find`, the half is counted back from its end as if it left out none: the plateau
+    before the fall, where losses go up and down a little, hardly moves it.
     """
     rates, losses = _falling(rates, losses)
-    lengths, before = np.ones(len(losses), dtype=int), np.full(len(losses), -1)
+    lengths = np.ones(len(losses), dtype=int)
     for place in range(1, len(losses)):
-        higher = np.flatnonzero(losses[:place] > losses[place])
-        if len(higher):
-            before[place] = higher[np.argmax(lengths[higher])]
-            lengths[place] = lengths[before[place]] + 1
-    first = last = int(np.argmax(lengths))
-    while before[first] >= 0:
-        first = before[first]
-    return float(rates[(first + last) // 2])
+        longest = lengths[:place][losses[:place] > losses[place]]
+        lengths[place] += longest.max(initial=0)
+    last, length = int(np.argmax(lengths)), int(lengths.max())
+    return float(rates[last - length + length // 3 + length // 6])
 
 
 def smith_bounds(rates: Sequence[float], losses: Sequence[float]) -> LRBounds:

@@ -38,6 +38,17 @@ def linear_model_with_known_gradients(n=2_000):
     return model, points, float(each.mean(0).square().sum()), float(each.var(0).sum())
 
 
+class Times(nn.Module):
+    """Multiplies the gradient of what comes before it, and leaves the values as they are."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits):
+        return logits.detach() + self.factor * (logits - logits.detach())
+
+
 def test_the_noise_scale_of_single_images_is_the_formula_itself():
     """In minibatches of one image nothing is estimated: tr Σ / |G|² over all images."""
     model, points, squared, trace = linear_model_with_known_gradients()
@@ -184,3 +195,33 @@ def test_a_unit_that_answers_to_one_image_is_not_dead():
     assert diagnostics.dead_units(model, inputs) == {"convolution 1": 1}
     inputs[17, 0, 2, 3] = 0.1
     assert diagnostics.dead_units(model, inputs) == {"convolution 1": 0.5}
+
+
+@pytest.mark.parametrize("factor", [1e25, 1e-25])
+def test_a_huge_or_tiny_gradient_has_its_noise_scale_or_a_reason(factor):
+    """A run may explode, or fit its images, without a single number that is not finite."""
+    model, points, squared, trace = linear_model_with_known_gradients()
+    loud = nn.Sequential(model, Times(factor))
+    found = diagnostics.gradient_noise_scale(loud, points, scaled, order(), batch_size=40)
+    assert found.reason or found.simple > 0
+
+
+def test_a_unit_whose_value_is_not_a_number_is_not_called_dead(train, scale):
+    """ReLUs that died and weights that are NaN are two ends of a run, to be told apart."""
+    model = networks.build("lenet5", 10, 0)
+    with torch.no_grad():
+        model.features[7].weight[:] = math.nan
+    found = diagnostics.dead_units(model, scale(train.images[:50]))
+    assert not found["linear 1"] > 0
+
+
+def test_the_interval_of_the_noise_scale_is_no_wider_than_the_truth():
+    """An interval that always holds the exact value, over many orders, is too wide for 95 %."""
+    model, points, squared, trace = linear_model_with_known_gradients()
+    found = [
+        diagnostics.gradient_noise_scale(model, points, scaled, order(seed), batch_size=40)
+        for seed in range(150)
+    ]
+    spread = np.std([scale.simple for scale in found], ddof=1)
+    reach = np.mean([scale.high - scale.low for scale in found]) / 2
+    assert 0.8 < reach / (1.96 * spread) < 1.7

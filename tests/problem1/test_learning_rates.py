@@ -203,6 +203,15 @@ def test_the_valley_leaves_out_a_loss_that_lies_between():
     assert learning_rates.valley(rates, spiked) == pytest.approx(rates[4])  # from 1 to 7
 
 
+@pytest.mark.parametrize("plateau", [2, 6, 60])
+def test_a_long_plateau_before_the_fall_does_not_move_the_valley(plateau):
+    """The rate that fastai's own function returns for these losses, whatever the plateau."""
+    wiggles = [2.32, *[2.30, 2.31] * (plateau // 2)]
+    fall = [2.30, 2.31, 2.0, 1.5, 1.0, 0.5, 0.6]
+    rates = np.geomspace(1e-4, 1, len(wiggles) + len(fall))
+    assert learning_rates.valley(rates, wiggles + fall) == rates[len(wiggles) + 1]
+
+
 def test_smiths_bounds_are_a_tenth_and_nine_tenths_down():
     losses = [20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10, 50]
     rates = np.geomspace(1e-4, 1, len(losses))

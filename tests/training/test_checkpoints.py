@@ -1,5 +1,6 @@
 """A run that is killed and started again ends as if nothing had happened."""
 
+import dataclasses
 import signal
 import subprocess
 import sys
@@ -13,7 +14,14 @@ from hw3utils.data.images import ImageSet, Scale
 from hw3utils.training import loop, networks
 from hw3utils.training.batches import accumulate_within_memory
 from hw3utils.training.runs import Run
-from hw3utils.training.schedules import Constant, Cyclical, LinearDecay, OneCycle, Steps
+from hw3utils.training.schedules import (
+    Constant,
+    Cyclical,
+    DecayingCyclical,
+    LinearDecay,
+    OneCycle,
+    Steps,
+)
 
 SCALE = Scale((0.5,), (0.5,))
 
@@ -46,6 +54,9 @@ def assert_same(first, second):
     for name in first.state:
         assert torch.equal(first.state[name], second.state[name]), name
         assert torch.equal(first.best_state[name], second.best_state[name]), name
+    assert len(first.states) == len(second.states)
+    for one, other in zip(first.states, second.states, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
     columns = [column for column in first.history if column != "seconds"]
     assert first.history[columns].equals(second.history[columns])
     assert torch.equal(first.learning_rates, second.learning_rates)
@@ -53,12 +64,20 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize(
     "schedule",
-    [Constant(0.05), LinearDecay(0.05), OneCycle(0.05), Cyclical(0.01, lr_max=0.1), Steps(0.05)],
+    [
+        Constant(0.05),
+        LinearDecay(0.05),
+        OneCycle(0.05, cycle_momentum=True),
+        Cyclical(0.01, lr_max=0.1),
+        DecayingCyclical(0.01, lr_max=0.1),
+        Steps(0.05),
+    ],
     ids=lambda schedule: type(schedule).__name__,
 )
 def test_interrupted_run_ends_like_the_uninterrupted_one(schedule, tmp_path, monkeypatch):
-    run = Run("lenet5", schedule, epochs=4, batch_size=32, weight_decay=5e-4)
+    run = Run("lenet5", schedule, epochs=4, batch_size=32, weight_decay=5e-4, keep_states=True)
     whole = fit(run, None)
+    assert len(whole.states) == 4
     save = loop.save_checkpoint
 
     def save_then_stop(path, description, live, records):
@@ -87,6 +106,13 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         fit(Run("lenet5", Constant(0.01), epochs=1, batch_size=32), tmp_path / "run.pt")
 
 
+def test_a_checkpoint_without_the_weights_of_each_epoch_is_refused_where_they_are_wanted(tmp_path):
+    run = Run("lenet5", Constant(0.05), epochs=1, batch_size=32)
+    fit(run, tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="checkpoint of another run"):
+        fit(dataclasses.replace(run, keep_states=True), tmp_path / "run.pt")
+
+
 def test_damaged_checkpoint_only_costs_time(tmp_path):
     run = Run("lenet5", Constant(0.05), epochs=2, batch_size=32)
     first = fit(run, tmp_path / "run.pt")
@@ -95,18 +121,22 @@ def test_damaged_checkpoint_only_costs_time(tmp_path):
     assert_same(first, fit(run, tmp_path / "run.pt"))
 
 
+def thirty_epochs():
+    return Run("lenet5", Constant(0.05), epochs=30, batch_size=32, keep_states=True)
+
+
 KILLED = """
     import sys, time, torch
     torch.set_num_threads(1)
     from pathlib import Path
-    from test_checkpoints import Constant, Run, fit, loop
+    from test_checkpoints import fit, loop, thirty_epochs
     save = loop.save_checkpoint
     def slow(*args, **kwargs):
         save(*args, **kwargs)
         print("saved", flush=True)
         time.sleep(0.3)
     loop.save_checkpoint = slow
-    fit(Run("lenet5", Constant(0.05), epochs=30, batch_size=32), Path({file!r}))
+    fit(thirty_epochs(), Path({file!r}))
 """
 
 
@@ -121,8 +151,7 @@ def test_killed_process_resumes(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    run = Run("lenet5", Constant(0.05), epochs=30, batch_size=32)
-    assert_same(fit(run, None), fit(run, file))
+    assert_same(fit(thirty_epochs(), None), fit(thirty_epochs(), file))
 
 
 class SmallMemory(torch.nn.Module):

@@ -1,7 +1,11 @@
+import contextlib
 import copy
+import dataclasses
 import math
+import random
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,9 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from hw3utils.data.images import Scale
 from hw3utils.training import loop, networks
-from hw3utils.training.batches import accumulate_gradient, evaluate
+from hw3utils.training.batches import accumulate_gradient, evaluate, random_states_put_back
 from hw3utils.training.runs import Run
-from hw3utils.training.schedules import Constant, LinearDecay
+from hw3utils.training.schedules import Constant, LinearDecay, OneCycle
 from made_up import make_images
 
 
@@ -91,6 +95,69 @@ def test_a_diverging_run_ends_early_and_says_so(train, validation, scale):
     assert len(result.history) == 1
     assert math.isnan(result.final["train_loss"])
     assert math.isnan(result.final["validation_accuracy"])
+
+
+def fitted(run, train, validation, scale):
+    return loop.fit(networks.build("lenet5", 10, run.seed), run, train, validation, scale)
+
+
+def equal(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_keeps_its_weights_trains_as_one_that_does_not(train, validation, scale):
+    """And the weights that it keeps are those of each epoch, not of the last one."""
+    run = Run("lenet5", Constant(0.05), epochs=4)
+    plain = fitted(run, train, validation, scale)
+    kept = fitted(dataclasses.replace(run, keep_states=True), train, validation, scale)
+    assert plain.states == [] and len(kept.states) == 4
+    assert equal(plain.state, kept.state) and equal(kept.state, kept.states[-1])
+    model = networks.build("lenet5", 10, 0)
+    for state, accuracy in zip(kept.states, kept.history["validation_accuracy"], strict=True):
+        model.load_state_dict(state)
+        assert evaluate(model, validation, scale).accuracy == accuracy
+
+
+def test_a_run_that_diverges_keeps_the_weights_up_to_there(train, validation, scale):
+    run = Run("lenet5", Constant(1e6), epochs=5, keep_states=True)
+    result = fitted(run, train, validation, scale)
+    assert result.diverged and len(result.states) == len(result.history) == 1
+
+
+def test_1cycle_with_momentum_is_torchs_own(train, validation, scale):
+    """Against torch's plain SGD and scheduler: the momentum that is cycled is the one used."""
+    run = Run("lenet5", OneCycle(0.1, cycle_momentum=True), epochs=2)
+    ours = fitted(run, train, validation, scale)
+    model = networks.build("lenet5", 10, 0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=13)
+    order = torch.Generator().manual_seed(0)
+    for _ in range(2):
+        for batch in torch.randperm(len(train), generator=order).split(64):
+            optimizer.zero_grad()
+            F.cross_entropy(model(scale(train.images[batch])), train.labels[batch]).backward()
+            optimizer.step()
+            scheduler.step()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(ours.state[name], value, rtol=1e-3, atol=1e-5)
+    left_alone = dataclasses.replace(run, schedule=OneCycle(0.1))
+    assert not equal(ours.state, fitted(left_alone, train, validation, scale).state)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_drawn_within_the_block_is_not_missed_after_it(fails):
+    def draws():
+        return torch.rand(2).tolist(), random.random(), np.random.rand()
+
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+    with pytest.raises(KeyError) if fails else contextlib.nullcontext():
+        with random_states_put_back():
+            within = draws()
+            if fails:
+                raise KeyError
+    assert draws() == within, "the block's numbers were used up"
 
 
 def test_one_batch_size_for_each_epoch(train, validation, scale):

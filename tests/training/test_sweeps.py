@@ -80,6 +80,30 @@ def test_the_key_depends_on_run_data_scale_and_torch(train, validation, scale, m
     assert len(keys | {key()}) == 6
 
 
+def test_the_key_depends_on_every_weight_that_a_task_is_sent():
+    """And not on the order in which a dict names them."""
+
+    def key(state):
+        return sweeps.task_key(loop.fit_one, (state,))
+
+    state = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    other = {name: value.clone() for name, value in state.items()}
+    assert key(other) == key(state) == key(dict(reversed(state.items())))
+    other["weight"][1, 2] = 1e-6
+    renamed = {"weight": state["weight"], "offset": state["bias"]}
+    assert len({key(state), key(other), key(renamed), key({})}) == 4
+
+
+def test_the_weights_of_each_epoch_come_back_from_the_cache(train, validation, scale, tmp_path):
+    run = Run("lenet5", Constant(0.05), epochs=3, keep_states=True)
+    (first,) = sweeps.fit_all([run], train, validation, scale, n_jobs=1, cache_dir=tmp_path)
+    (again,) = sweeps.fit_all([run], train, validation, scale, n_jobs=1, cache_dir=tmp_path)
+    assert len(first.states) == len(again.states) == 3
+    for one, other in zip(first.states, again.states, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert not torch.equal(first.states[0]["classifier.bias"], first.states[2]["classifier.bias"])
+
+
 def test_worker_processes_take_turns_at_several_gpus(monkeypatch):
     """No GPU is needed to see which one would be chosen."""
     chosen = []
