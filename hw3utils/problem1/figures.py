@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hw3utils.problem1 import tables
 from hw3utils.problem1.experiments import GROWING
@@ -48,11 +48,11 @@ def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
     above.text(bounds.lr_min, 0.03, f"lr_min = {bounds.lr_min:.2g} ", ha="right", **look)
     above.text(bounds.lr_max, 0.03, f" lr_max = {bounds.lr_max:.2g}", ha="left", **look)
     _level(above, np.log(10), "guessing: ln 10")
-    above.set(ylim=(0, None), ylabel="training loss (nats)", xscale="log")
+    above.set(ylim=(0, 1.1 * above.get_ylim()[1]), ylabel="training loss (nats)", xscale="log")
     above.set_title("Training loss in the last epoch of runs at one constant learning rate")
     collapsed, diverged = 100 * gathered["collapsed"], 100 * gathered["diverged"]
-    below.bar(rates, collapsed, 0.4 * rates, color=ORANGE, label="seeds that collapsed")
-    below.bar(rates, diverged, 0.4 * rates, collapsed, color=DARK_RED, label="seeds that diverged")
+    below.bar(rates, collapsed, 0.3 * rates, color=ORANGE, label="seeds that collapsed")
+    below.bar(rates, diverged, 0.3 * rates, collapsed, color=DARK_RED, label="seeds that diverged")
     below.set(ylim=(0, 100), ylabel="failed (%)", xlabel="learning rate (log scale)")
     below.xaxis.set_major_locator(LogLocator(numticks=20))
     return _framed(figure, above, below)
@@ -95,7 +95,8 @@ def schedule_lines(
     for number, (name, rates) in enumerate(learning_rates.items()):
         axes = panels.flat[number] if apart else panels[0, 0]
         look = LOOKS[0 if apart else number] | {"marker": ""}
-        axes.plot(np.arange(len(rates)) / updates_per_epoch, rates, label=name, **look)
+        label = None if apart else name
+        axes.plot(np.arange(len(rates)) / updates_per_epoch, rates, label=label, **look)
         axes.set_title(name if apart else "", fontsize=9)
         axes.tick_params(labelbottom=True)
         _epochs(axes)
@@ -103,7 +104,7 @@ def schedule_lines(
         axes.remove()
     for axes in panels[:, 0]:
         axes.set(ylim=(0, None), ylabel="learning rate")
-    return _framed(figure, *([] if apart else [axes]), title=title)
+    return _framed(figure, axes, title=title)
 
 
 def train_and_validation(results: Results, title: str) -> Figure:
@@ -116,13 +117,15 @@ def train_and_validation(results: Results, title: str) -> Figure:
     ends = [0, *longest.history["updates"].cumsum()]  # of the epochs, in updates
     places = np.interp(range(len(longest.learning_rates)), ends, range(len(ends)))
     cycles = getattr(longest.run.schedule, "cycles", 0)
-    for (axes, below), score in zip(panels.T, ("loss", "accuracy"), strict=True):
+    units = {"loss": "loss (nats)", "accuracy": "accuracy (%)"}
+    for (axes, below), score in zip(panels.T, units, strict=True):
         _curve(axes, results, f"train_{score}", "training, mean over the epoch", **LOOKS[0])
         _curve(axes, results, f"validation_{score}", "validation, after the epoch", **LOOKS[1])
-        axes.set_ylabel("loss (nats)" if score == "loss" else "accuracy (%)")
+        axes.set_ylabel(units[score])
         below.plot(places, longest.learning_rates, color=GREY, linewidth=1.2)
         below.set(ylim=(0, None), ylabel="learning rate")
-        _dotted((axes, below), np.arange(1, cycles + 1) * longest.run.epochs / max(1, cycles))
+        if cycles:
+            _dotted((axes, below), np.linspace(0, longest.run.epochs, cycles + 1)[1:])
         _epochs(below, "epoch (dotted: end of a cycle)" if cycles else "epoch")
     return _framed(figure, panels[0, 0], title=title)
 
@@ -130,24 +133,21 @@ def train_and_validation(results: Results, title: str) -> Figure:
 def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, title: str) -> Figure:
     """Draw validation accuracy against epochs, and `tables.differences` with their intervals.
 
-    The axis follows the arms that learned; an arm that ends more than 15 points below the best is
-    only named with its end.
+    The axis follows the arms that learned: of one that ends more than 15 points below the best, the
+    legend says where.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), width_ratios=(5, 4))
-    means = {arm: _over_seeds(found, "validation_accuracy").mean(axis=1)
-             for arm, found in arms.items()}  # fmt: skip
-    best = np.nanmax([mean.iloc[-1] for mean in means.values()])
-    lowest = best
-    for (arm, mean), look in zip(means.items(), LOOKS, strict=False):
-        end, label = mean.iloc[-1], arm
-        if end < best - 15:
-            label = f"{arm}: ends at {end:.0f} %"
-        else:
-            lowest = np.nanmin([lowest, *mean.iloc[len(mean) // 4 :]])
-        _curve(left, arms[arm], "validation_accuracy", label, band=len(arms) <= 3, **look)
-    margin = 0.1 * (best - lowest) + 0.1
-    left.set(ylim=(lowest - margin, best + 2 * margin), ylabel="validation accuracy (%)")
-    left.set_title("Mean over seeds")
+    found = {arm: _over_seeds(results, "validation_accuracy") for arm, results in arms.items()}
+    means = pd.DataFrame({arm: values.mean(axis=1) for arm, values in found.items()})
+    ends = means.ffill().iloc[-1]
+    failed = ends < ends.max() - 15
+    for (arm, results), look in zip(arms.items(), LOOKS, strict=False):
+        label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
+        _curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
+    lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()
+    margin = 0.1 * (ends.max() - lowest) + 0.1
+    left.set(ylim=(lowest - margin, ends.max() + 2 * margin), title="Mean over seeds")
+    left.set_ylabel("validation accuracy (%)")
     _epochs(left)
     _forest(right, differences)
     return _framed(figure, left, title=title)
@@ -173,26 +173,34 @@ def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
     """Draw training loss and validation accuracy against log2(batch size).
 
     ``one_run`` is a `tables.stage_scores` of the growing batch, ``separate`` a
-    `tables.sweep_table`: means over seeds and their range. Runs that diverged stand at the edge.
+    `tables.sweep_table`: means over seeds and their range.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 4.2))
-    scores = (("train_loss", "training loss (nats)", 1, 1),
-              ("validation_accuracy", "validation accuracy (%)", 100, 0))  # fmt: skip
-    lost = separate["diverged"]
-    for axes, (column, label, unit, edge) in zip(panels, scores, strict=True):
-        for table, name, look in (
-            (one_run, "one run, growing batch", LOOKS[0]),
-            (separate[~lost], "a model of its own for each size", LOOKS[1]),
-        ):
-            values = unit * table.pivot(index="batch_size", columns="seed", values=column)
-            _mean_and_range(axes, values.set_index(np.log2(values.index)), label=name, **look)
-        dead = np.log2(separate.loc[lost, "batch_size"])
-        _crosses_at_edge(axes, dead, edge, RED, "such a model that diverged")
-        _batch_sizes(axes, sorted({*one_run["batch_size"], *separate["batch_size"]}))
-        axes.set_ylabel(label)
+    arms = {"one run, growing batch": one_run, "a model of its own for each size": separate}
+    for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
+        for (name, table), look in zip(arms.items(), LOOKS, strict=False):
+            _against_batch_size(axes, table, column, name, **look)
     _level(panels[0], np.log(10), "guessing: ln 10")
+    panels[0].set_ylabel("training loss (nats)")
+    panels[1].set_ylabel("validation accuracy (%)")
     title = "Batch size at the fixed learning rate lr_max: mean and range over seeds"
     return _framed(figure, panels[0], title=title)
+
+
+def _against_batch_size(
+    axes: Axes, table: pd.DataFrame, column: str, label: str, **look: Any
+) -> None:
+    """Draw the mean and range over seeds, a dot for each; what is NaN is a cross at the edge."""
+    values = table.pivot(index="batch_size", columns="seed", values=column) * _unit(column)
+    sizes = values.index
+    values.index = np.log2(sizes)
+    _mean_and_range(axes, values, label=label, **look)
+    axes.plot(values, "o", color=look["color"], markersize=4, alpha=0.4)
+    lost = values.index[values.isna().any(axis=1)]
+    edge = 0 if column.endswith("accuracy") else 1
+    _crosses_at_edge(axes, lost, edge, look["color"], f"{label}: diverged")
+    axes.set_xticks(values.index, [f"{np.log2(size):.0f}\n{size:,}" for size in sizes])
+    axes.set_xlabel("log2(batch size), and batch size in images")
 
 
 def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
@@ -209,12 +217,14 @@ def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
     for law in laws:
         _mean_and_range(below, _over_seeds(arms[law], "train_loss") - growing, **looks[law])
     below.axhline(0, color=looks[GROWING]["color"])
-    _dotted(panels, np.flatnonzero(arms[GROWING][0].history["batch_size"].diff()[1:]) + 1)
-    _log_axis(above, "training loss (nats, log scale)")
-    _level(above, np.log(10), "guessing: ln 10", 0.99)
+    sizes = arms[GROWING][0].history["batch_size"]
+    _dotted(panels, np.flatnonzero(sizes.diff()[1:]) + 1)
+    _level(above, np.log(10), "guessing: ln 10")
+    _log_loss(above, "training")
     above.set_title("Training loss: mean and range over seeds")
     below.set(title="Law minus growing batch, paired by seed", ylabel="difference (nats)")
     _epochs(below, "epoch (dotted: the end of a stage)")
+    below.set_xlim(0, len(sizes))
     return _framed(figure, above)
 
 
@@ -230,16 +240,15 @@ def noise_scale_by_stage(noise: pd.DataFrame, num_images: int) -> Figure:
         look = LOOKS[number] | {"linewidth": 1.2, "capsize": 3, "label": f"noise scale: {arm}"}
         axes.errorbar(places, simple, yerr=reach, **look)
         look = {"rotation": 90, "ha": "center", "color": look["color"], "fontsize": 8}
-        for place, row in zip(places, rows.itertuples(), strict=True):
-            if row.missing:
-                where = axes.get_xaxis_transform()
-                axes.text(place, 0.03, f"missing: {row.reason}", transform=where, **look)
+        look["transform"] = axes.get_xaxis_transform()
+        for place, row in rows[rows["missing"] > 0].iterrows():
+            axes.text(places[place], 0.03, f"missing: {row['reason']}", **look)
     grown = noise[noise["arm"] == GROWING]
     look = {"color": GREEN, "linestyle": "-.", "label": "batch size that grows"}
     axes.step(grown["stage"], grown["batch_size"], where="mid", **look)
     _level(axes, num_images / 10, f"N/10 = {num_images / 10:,.0f}")
     axes.set(yscale="log", ylabel="images (log scale)", xlabel="after stage")
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xticks(sorted(noise["stage"].unique()))
     axes.set_title("Gradient noise scale as training goes on (bars: 95 % interval)")
     return _framed(figure, axes)
@@ -248,8 +257,7 @@ def noise_scale_by_stage(noise: pd.DataFrame, num_images: int) -> Figure:
 def same_noise(same_noise: Results, same_updates: Results) -> Figure:
     """Draw validation losses of runs with one ε/B, and of runs with one rate and many updates.
 
-    Left: against epochs, the mean over seeds of each batch size of ``same_noise``. Right: after
-    the last epoch, each run of ``same_updates`` and their means.
+    Left: against epochs, the mean over seeds of each batch size. Right: after the last epoch.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.4), width_ratios=(4, 3))
     sizes = sorted({result.run.batch_size for result in same_noise})
@@ -258,24 +266,21 @@ def same_noise(same_noise: Results, same_updates: Results) -> Figure:
         results = [result for result in same_noise if result.run.batch_size == size]
         label = f"B = {size:,}, ε = {results[0].run.schedule.lr:.2g}"
         _curve(left, results, "validation_loss", label, band=False, color=shade, marker=marker)
-    _log_axis(left, "validation loss (nats, log scale)")
-    left.set_title("The same ε/B: mean over seeds")
+    _log_loss(left, "validation")
     _epochs(left)
+    left.set_title("The same ε/B: mean over seeds")
     ends = tables.sweep_table(same_updates)
-    alive = ends[~ends["diverged"]].assign(place=np.log2(ends["batch_size"]))
-    right.plot(alive.groupby("place")["validation_loss"].mean(), color=BLUE)
-    right.plot("place", "validation_loss", "o", data=alive, color=BLUE, alpha=0.5)
-    _batch_sizes(right, sorted(set(ends["batch_size"])))
+    _against_batch_size(right, ends, "validation_loss", "one ε (right)", color=RED, marker="o")
     right.set(ylabel="validation loss at the end (nats)", xmargin=0.15)
     right.set_title("The same rate and number of updates")
-    return _framed(figure, left)
+    return _framed(figure, left, right)
 
 
 def generalisation(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Draw each arm's test accuracy, a dot for each seed and the mean, and its train–test gap.
 
-    ``table`` is the `tables.summary` of ``scores``; arms with equal ``epochs`` stand together. One
-    in which a seed failed is named in words, so that the others can be told apart.
+    ``table`` is the `tables.summary` of ``scores``; arms with equal ``epochs`` stand together. Of
+    one in which a seed failed, words tell the accuracy: the others can be told apart.
     """
     groups = table.groupby("epochs", sort=False)
     figure, panels = plt.subplots(
@@ -284,29 +289,24 @@ def generalisation(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     )  # fmt: skip
     for (left, right), (epochs, group) in zip(panels, groups, strict=True):
         for place, (arm, row) in enumerate(group.iterrows()):
-            accuracy = 100 * scores.loc[scores["arm"] == arm, "test_accuracy"]
-            if failure := _failure(row, accuracy):
+            seeds = scores[scores["arm"] == arm]
+            accuracy, diverged = 100 * seeds["test_accuracy"], seeds["diverged"]
+            failed = diverged | seeds["collapsed"] | (accuracy < 50)
+            if failed.any():
+                how = "diverged or collapsed" if diverged.any() else "collapsed"
+                text = f"{how} in {failed.sum()} of {len(seeds)} seeds: {accuracy.mean():.1f} %"
                 look = {"color": DARK_RED, "transform": left.get_yaxis_transform()}
-                left.text(0.02, place, failure, va="center", **look)
+                left.text(0.02, place, text, va="center", **look)
                 continue
             left.plot(accuracy, [place] * len(accuracy), "o", color=BLUE, alpha=0.45)
             left.plot([accuracy.mean()], [place], "|", color=BLUE, markersize=13, mew=2.4)
             right.barh(place, 100 * row["gap"], 0.6, color=ORANGE)
         left.set_yticks(range(len(group)), group.index)
         left.set(ylim=(len(group) - 0.4, -0.6), title=f"{epochs} epochs", xmargin=0.08)
-    left.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
+    left.set_xlabel("test accuracy (%): dots are seeds, lines their mean")
     right.set_xlabel("training − test accuracy (points)")
     title = "Test accuracy of the final models, and how much better on training images"
     return _framed(figure, title=title)
-
-
-def _failure(row: pd.Series, accuracy: pd.Series) -> str:
-    """Say how many seeds of an arm failed, and its mean accuracy in %; nothing if none did."""
-    counts = {word: row[word] for word in ("diverged", "collapsed")}
-    for word, count in (counts | {"below 50 %": (accuracy < 50).sum()}).items():
-        if count:
-            return f"{word} in {count} of {len(accuracy)} seeds: {accuracy.mean():.1f} %"
-    return ""
 
 
 def _over_seeds(results: Results, column: str) -> pd.DataFrame:
@@ -317,24 +317,23 @@ def _over_seeds(results: Results, column: str) -> pd.DataFrame:
     """
     kept = [result for result in results if not result.diverged] or results
     found = {result.run.seed: result.history.set_index("epoch")[column] for result in kept}
-    values = pd.DataFrame(found) * (100 if column.endswith("accuracy") else 1)
+    values = pd.DataFrame(found) * _unit(column)
     return values.set_index(values.index - (0.5 if column.startswith("train") else 0))
+
+
+def _unit(column: str) -> int:
+    return 100 if column.endswith("accuracy") else 1
 
 
 def _curve(axes: Axes, results: Results, column: str, label: str, **look: Any) -> None:
     """Draw a column's mean over the seeds that did not diverge, and their range.
 
-    A cross marks the last finite value of each run that diverged, at the bottom if it has none.
+    The legend counts those that did; a cross below marks the epoch in which each ended.
     """
-    lost = [result for result in results if result.diverged]
+    lost = [result.history["epoch"].iloc[-1] for result in results if result.diverged]
     label = f"{label} ({len(lost)} of {len(results)} diverged)" if lost else label
     _mean_and_range(axes, _over_seeds(results, column), label=label, **look)
-    for result in lost:
-        finite = _over_seeds([result], column).dropna()
-        if len(finite):
-            axes.plot(finite.iloc[-1:], "x", color=look["color"], markersize=8, mew=2)
-        else:
-            _crosses_at_edge(axes, [1], 0, look["color"])
+    _crosses_at_edge(axes, lost, 0, look["color"])
 
 
 def _mean_and_range(axes: Axes, values: pd.DataFrame, band: bool = True, **look: Any) -> None:
@@ -352,11 +351,11 @@ def _crosses_at_edge(axes: Axes, places: Sequence, edge: int, colour: Any, label
         axes.plot(places, [edge] * len(places), "x", transform=axes.get_xaxis_transform(), **look)
 
 
-def _level(axes: Axes, value: float, text: str, x: float = 0.01) -> None:
-    """Mark a value by a line across; its label stands at ``x`` of the width."""
+def _level(axes: Axes, value: float, text: str) -> None:
+    """Mark a value by a line across, with its label."""
     axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-    look = {"va": "bottom", "ha": "left" if x < 0.5 else "right", "color": GREY, "fontsize": 8}
-    axes.text(x, value, text, transform=axes.get_yaxis_transform(), **look)
+    place = axes.get_yaxis_transform()
+    axes.text(0.01, value, text, va="bottom", color=GREY, fontsize=8, transform=place)
 
 
 def _dotted(panels: Sequence[Axes], epochs: Sequence[float]) -> None:
@@ -369,24 +368,20 @@ def _epochs(axes: Axes, label: str = "epoch") -> None:
     axes.set_xlabel(label)
 
 
-def _batch_sizes(axes: Axes, sizes: Sequence[int]) -> None:
-    axes.set_xticks(np.log2(sizes), [f"{np.log2(size):.0f}\n{size:,}" for size in sizes])
-    axes.set_xlabel("log2(batch size), and batch size in images")
-
-
-def _log_axis(axes: Axes, label: str) -> None:
-    """Give a log axis of one or two factors of ten plain numbers."""
-    axes.set(yscale="log", ylabel=label)
+def _log_loss(axes: Axes, part: str) -> None:
+    """Make the y axis logarithmic, with plain numbers: it spans a factor of ten or so."""
+    axes.set(yscale="log", ylabel=f"{part} loss (nats, log scale)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
 
 
 def _framed(figure: Figure, *panels: Axes, title: str = "") -> Figure:
     """Put a title above the figure and one legend for the panels given below it, off the data."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    found = [axes.get_legend_handles_labels() for axes in panels]
-    if found:
-        handles, labels = (sum(part, []) for part in zip(*found, strict=True))
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)))
+    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
+    rows = -(-len(handles) // 4)
+    if handles:
+        columns = -(-len(handles) // rows)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
     return figure
