@@ -28,6 +28,7 @@ LOOKS = [
     {"color": colour, "linestyle": style, "marker": marker}
     for colour, style, marker in zip(COLOURS, STYLES, MARKERS, strict=True)
 ]
+FAR = 15  # points of accuracy by which an arm that failed lies below the others
 Results = Sequence[FitResult]  # of one arm: a run for each seed
 
 
@@ -59,10 +60,7 @@ def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
 
 
 def range_test_curve(tests: Sequence[RangeTest], rates: Mapping[str, float]) -> Figure:
-    """Draw the smoothed loss of every seed's range test, their mean, and each rule's rate on it.
-
-    ``rates`` are those of `tables.rule_rates`.
-    """
+    """Draw the smoothed loss of each seed's test, their mean, and on it `tables.rule_rates`."""
     figure, axes = plt.subplots(figsize=(7.5, 4.6))
     for test, label in zip(tests, ["one seed, smoothed"] + len(tests) * [None], strict=False):
         axes.plot(test.learning_rates, test.smoothed, color=LIGHT_GREY, linewidth=1, label=label)
@@ -133,14 +131,13 @@ def train_and_validation(results: Results, title: str) -> Figure:
 def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, title: str) -> Figure:
     """Draw validation accuracy against epochs, and `tables.differences` with their intervals.
 
-    The axis follows the arms that learned: of one that ends more than 15 points below the best, the
-    legend says where.
+    The axis follows the arms that learned: where one ends that is `FAR` below, the legend says.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), width_ratios=(5, 4))
     found = {arm: _over_seeds(results, "validation_accuracy") for arm, results in arms.items()}
     means = pd.DataFrame({arm: values.mean(axis=1) for arm, values in found.items()})
     ends = means.ffill().iloc[-1]
-    failed = ends < ends.max() - 15
+    failed = ends < ends.max() - FAR
     for (arm, results), look in zip(arms.items(), LOOKS, strict=False):
         label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
         _curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
@@ -154,15 +151,18 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
 
 
 def _forest(axes: Axes, differences: pd.DataFrame) -> None:
-    """Draw differences as points with their intervals round zero."""
+    """Draw differences as dots with their intervals round zero; one that is far off, in words."""
     first, mean = differences["first"], differences["mean"]
-    same = first.nunique() == 1
+    same, large = first.nunique() == 1, mean.abs() > FAR
     names = differences["second"] if same else first + " −\n" + differences["second"]
+    names = names.where(mean.notna(), names + "\n(a run diverged)")
+    names = names.mask(large, names + mean.map("\n({:.0f} points)".format))
     places = -np.arange(len(mean))
     reach = [mean - differences["low"], differences["high"] - mean]
     axes.axvline(0, color=GREY, linewidth=1)
-    axes.errorbar(mean, places, xerr=reach, fmt="o", color=BLUE, capsize=4, markersize=7)
-    axes.set_yticks(places, names.where(mean.notna(), names + "\n(a run diverged)"))
+    look = {"fmt": "o", "color": BLUE, "capsize": 4, "markersize": 7}
+    axes.errorbar(mean.mask(large), places, xerr=reach, **look)
+    axes.set_yticks(places, names)
     intervals = "95 % interval" if differences["low"].notna().any() else "mean only: one seed"
     which = f"{first.iloc[0]} minus the other" if same else "first minus second"
     axes.set(xlabel=f"{which} (points; {intervals})", title="Differences, paired by seed")
@@ -170,11 +170,7 @@ def _forest(axes: Axes, differences: pd.DataFrame) -> None:
 
 
 def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
-    """Draw training loss and validation accuracy against log2(batch size).
-
-    ``one_run`` is a `tables.stage_scores` of the growing batch, ``separate`` a
-    `tables.sweep_table`: means over seeds and their range.
-    """
+    """Draw the growing batch's `tables.stage_scores` beside a `tables.sweep_table` over sizes."""
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 4.2))
     arms = {"one run, growing batch": one_run, "a model of its own for each size": separate}
     for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
@@ -191,13 +187,12 @@ def _against_batch_size(
     axes: Axes, table: pd.DataFrame, column: str, label: str, **look: Any
 ) -> None:
     """Draw the mean and range over seeds, a dot for each; what is NaN is a cross at the edge."""
-    values = table.pivot(index="batch_size", columns="seed", values=column) * _unit(column)
-    sizes = values.index
-    values.index = np.log2(sizes)
+    unit, edge = (100, 0) if column.endswith("accuracy") else (1, 1)
+    values = unit * table.pivot(index="batch_size", columns="seed", values=column)
+    sizes, values.index = values.index, np.log2(values.index)
     _mean_and_range(axes, values, label=label, **look)
     axes.plot(values, "o", color=look["color"], markersize=4, alpha=0.4)
     lost = values.index[values.isna().any(axis=1)]
-    edge = 0 if column.endswith("accuracy") else 1
     _crosses_at_edge(axes, lost, edge, look["color"], f"{label}: diverged")
     axes.set_xticks(values.index, [f"{np.log2(size):.0f}\n{size:,}" for size in sizes])
     axes.set_xlabel("log2(batch size), and batch size in images")
@@ -229,10 +224,7 @@ def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
 
 
 def noise_scale_by_stage(noise: pd.DataFrame, num_images: int) -> Figure:
-    """Draw the gradient noise scale after each stage, beside the batch size and N/10.
-
-    ``noise`` is a `tables.stage_noise`. In place of a value that is missing stands its reason.
-    """
+    """Draw `tables.stage_noise` beside batch size and N/10; what is missing gives its reason."""
     figure, axes = plt.subplots(figsize=(7.5, 4.6))
     for number, (arm, rows) in enumerate(noise.groupby("arm", sort=False)):
         places, simple = rows["stage"] + 0.14 * (number - 0.5), rows["simple"]
@@ -317,12 +309,8 @@ def _over_seeds(results: Results, column: str) -> pd.DataFrame:
     """
     kept = [result for result in results if not result.diverged] or results
     found = {result.run.seed: result.history.set_index("epoch")[column] for result in kept}
-    values = pd.DataFrame(found) * _unit(column)
+    values = pd.DataFrame(found) * (100 if column.endswith("accuracy") else 1)
     return values.set_index(values.index - (0.5 if column.startswith("train") else 0))
-
-
-def _unit(column: str) -> int:
-    return 100 if column.endswith("accuracy") else 1
 
 
 def _curve(axes: Axes, results: Results, column: str, label: str, **look: Any) -> None:
