@@ -65,7 +65,7 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", nargs="?", choices=["run", "test", "check"], default="run")
-    parser.add_argument("--profile", help="smoke, laptop (default) or full")
+    parser.add_argument("--profile", help="smoke, laptop (default), overnight or full")
     parser.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
     )

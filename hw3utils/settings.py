@@ -14,7 +14,13 @@ from typing import Any, ClassVar
 from hw3utils import paths
 from hw3utils.checks import check_whole_number
 
-PROFILES = ("smoke", "laptop", "overnight", "full")
+PROFILES = {  # and what each is for
+    "smoke": "a quick try on a few images, whose numbers mean nothing",
+    "laptop": "what two cores do in half an hour; most things are done once, so that a small "
+    "difference cannot be told from chance",
+    "overnight": "what two cores do in a night, with several seeds",
+    "full": "the handout's sizes everywhere, for a GPU",
+}
 
 
 def profile_name(profile: str | None = None) -> str:
@@ -58,6 +64,13 @@ class Settings:
             if value != getattr(defaults, key)
         )
         return dataclasses.replace(defaults, **changes, changed=changed)
+
+    @property
+    def sentence(self) -> str:
+        """Which run a reader has before them, in Markdown."""
+        changed = f" Changed by hand: {', '.join(self.changed)}." if self.changed else ""
+        purpose = PROFILES[self.profile]
+        return f"You are reading a run of the profile **`{self.profile}`**: {purpose}.{changed}"
 
     @property
     def output(self) -> Path:
@@ -182,6 +195,15 @@ class Problem3(Settings):
             "compared_sizes": (32, 64, 96),
             "compared_images": 768,
         },
+        "overnight": {
+            "image_size": 64,
+            "n_train": 2_560,
+            "n_validation": 1_000,
+            "n_test": 10_000,
+            "finetune_epochs": 32,
+            "compared_sizes": (32, 64, 96),
+            "compared_images": 2_560,
+        },
     }
 
 
@@ -236,6 +258,7 @@ class Problem4(Settings):
             "rare_images": 30,
             "rare_k": 100,
         },
+        "overnight": {"label_seeds": 5, "student_seeds": 5},
         "full": {
             "n_validation": 12_000,
             "student_seeds": 3,

@@ -1,8 +1,10 @@
-"""Small made-up image sets, for tests alone."""
+"""Small made-up image sets, and results of runs that never were, for tests alone."""
 
+import pandas as pd
 import torch
 
 from hw3utils.data.images import ImageSet
+from hw3utils.training.runs import FitResult, Run
 
 
 def make_images(n: int, num_classes: int = 10, seed: int = 0, shape=(1, 28, 28)) -> ImageSet:
@@ -13,3 +15,21 @@ def make_images(n: int, num_classes: int = 10, seed: int = 0, shape=(1, 28, 28))
     for image, label in zip(images, labels, strict=True):
         image[:, 2 * int(label) + 2 : 2 * int(label) + 5, :] += 100
     return ImageSet(images, labels, tuple(f"class {index}" for index in range(num_classes)))
+
+
+def make_result(run: Run, losses, diverged: bool = False) -> FitResult:
+    """A result with these training losses; better losses come with better accuracies."""
+    sizes = run.batch_sizes[: len(losses)]
+    history = pd.DataFrame(
+        {
+            "epoch": range(1, len(losses) + 1),
+            "batch_size": sizes,
+            "updates": [-(-48_000 // size) for size in sizes],
+            "train_loss": losses,
+            "train_accuracy": [1 / (1 + loss) for loss in losses],
+            "validation_loss": losses,
+            "validation_accuracy": [1 / (1 + loss) for loss in losses],
+            "seconds": 1.0,
+        }
+    )
+    return FitResult(run, history, torch.zeros(0), {}, {}, diverged)

@@ -1,153 +1,179 @@
-"""The closing answer of 1.3, and what Problem 1 hands to the report."""
+"""The answers of Problem 1 in words, computed from its tables, and what is saved for the report.
+
+Each sentence says what the data say, or that they cannot tell: no number in it is typed.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from hw3utils.data.images import ImageSet
-from hw3utils.problem1.diagnostics import LRBounds
-from hw3utils.problem1.experiments import BATCH_SIZES, CONTROL, EQUAL_EPOCHS, GROWING, SHRINKING
+from hw3utils.problem1 import tables
+from hw3utils.problem1.batch_size_answers import BatchSizeAnswer, in_points, same_noise_answer
+from hw3utils.problem1.experiments import (
+    BOTH_BOUNDS,
+    CONSTANT,
+    CYCLICAL,
+    EQUAL_EPOCHS,
+    GROWING,
+    LINEAR,
+    ONE_CYCLE,
+    ONE_CYCLE_MOMENTUM,
+    SHRINKING,
+    STABLE_CONTROL,
+    STABLE_GROWING,
+    TRAP,
+)
+from hw3utils.problem1.learning_rates import LRBounds, RangeTest, mean_curve, smith_bounds
 from hw3utils.settings import Problem1
+from hw3utils.training.intervals import Interval
 from hw3utils.training.runs import FitResult
 
-
-@dataclass(frozen=True)
-class BatchSizeAnswer:
-    """What the runs of 1.3 say."""
-
-    # Mean absolute difference of the training losses, in nats, between the run with the growing
-    # batch and the run with the shrinking rate, or the control, after the stage that all share.
-    distance_mirror: float
-    distance_control: float
-    fallen: float  # how far the loss of the growing batch fell after that stage, in nats
-    alike: bool  # whether distance_mirror is less than 5 % of fallen
-    control_collapsed: bool  # whether the control ended no better than guessing
-    updates_growing: int  # weight updates
-    updates_mirror: int
-    # Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
-    accuracy_difference: float
-    standard_error: float  # of that difference, from the draw of the test images alone
-    gap_growing: float  # accuracy on training images minus that on test images
-    gap_cyclical: float
-    seeds: int  # repetitions of each run
-
-    @property
-    def similar_accuracy(self) -> bool:
-        """Whether the test accuracies differ by no more than two standard errors."""
-        return abs(self.accuracy_difference) <= 2 * self.standard_error
-
-    @property
-    def text(self) -> str:
-        """The answer in a few sentences, from the numbers."""
-        loss = (
-            f"Doubling the batch {'acts like' if self.alike else 'does not act like'} halving the "
-            f"rate: after the first stage their training losses differ by "
-            f"{self.distance_mirror:.4f} nats on average, {self.distance_mirror / self.fallen:.1%} "
-            f"of what the loss fell by, with {self.updates_growing:,} updates against "
-            f"{self.updates_mirror:,}."
-        )
-        if self.control_collapsed:
-            control = "The control, in which neither changed, fell back to guessing."
-        else:
-            control = f"From the control they differ by {self.distance_control:.3f} nats."
-        seeds = "one seed, so the spread over seeds is unknown" if self.seeds == 1 else "a mean"
-        accuracy = (
-            f"Test accuracy minus that of the cyclical policy after as many epochs: "
-            f"{100 * self.accuracy_difference:+.2f} points (standard error "
-            f"{100 * self.standard_error:.2f} from the draw of test images; {seeds}); train − test "
-            f"gap {100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f}."
-        )
-        return "\n".join((loss, control, f"{accuracy} {self._verdict}"))
-
-    @property
-    def _verdict(self) -> str:
-        if self.similar_accuracy:
-            return "The two generalise alike."
-        if self.accuracy_difference > 0:
-            return "The growing batch gives the more accurate model."
-        if self.gap_growing <= self.gap_cyclical:
-            return (
-                "The growing batch gives the less accurate model, because it learned less in the "
-                "same epochs, not because it overfits more."
-            )
-        return "The growing batch gives the less accurate model, and overfits more."
+SCHEDULE_PAIRS = tuple(
+    (CYCLICAL, other)
+    for other in (BOTH_BOUNDS, TRAP, CONSTANT, ONE_CYCLE, ONE_CYCLE_MOMENTUM, LINEAR)
+)
+TEST_PAIRS = (
+    *SCHEDULE_PAIRS,
+    (SHRINKING, GROWING),
+    (GROWING, EQUAL_EPOCHS),
+    (STABLE_GROWING, EQUAL_EPOCHS),
+    (STABLE_GROWING, STABLE_CONTROL),
+)
 
 
-def answer_batch_size(
-    arms: Mapping[str, Sequence[FitResult]], scores: pd.DataFrame, test: ImageSet
-) -> BatchSizeAnswer:
-    """Compute the closing answer of 1.3 from the curves and the test scores.
-
-    Parameters
-    ----------
-    arms : mapping of str to sequence of FitResult
-        The runs of `experiments.batch_size_runs`, several seeds each.
-    scores : DataFrame
-        From `tables.generalisation`, with the growing batch and
-        `experiments.EQUAL_EPOCHS`.
-    """
-    curves = {
-        name: np.mean([result.history["train_loss"] for result in results], axis=0)
-        for name, results in arms.items()
-    }
-    sizes = arms[GROWING][0].history["batch_size"].to_numpy()
-    later = sizes > BATCH_SIZES[0]
-    mirror, control = (
-        float(np.abs(curves[GROWING] - curves[other])[later].mean())
-        for other in (SHRINKING, CONTROL)
+def rates_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
+    """Return the answer of 1.1, from `tables.sweep_table` and the bounds read off it."""
+    gathered = tables.by(sweep, "learning_rate")
+    some = gathered[gathered["failed"] > 0]["learning_rate"]
+    every = gathered[gathered["failed"] == 1]["learning_rate"]
+    text = (
+        f"**lr_min = {bounds.lr_min:.2g} and lr_max = {bounds.lr_max:.2g}**: between them the loss "
+        "comes at least nine tenths of its way down."
     )
-    fallen = float(curves[GROWING][~later][-1] - curves[GROWING][-1])
-    means = scores.groupby("arm")[["test_accuracy", "gap"]].mean()
-    growing, cyclical = means.loc[GROWING], means.loc[EQUAL_EPOCHS]
-    variance = sum(
-        arm["test_accuracy"] * (1 - arm["test_accuracy"]) / len(test) for arm in (growing, cyclical)
+    if some.empty:
+        return f"{text} No run failed."
+    text += f" The lowest rate at which a run failed is {some.min():.2g}"
+    if len(every):
+        text += f"; the lowest at which all did is {every.min():.2g}"
+    return f"{text}."
+
+
+def finer_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
+    """Return what a finer grid says of the bounds, from `tables.sweep_table` of all rates."""
+    gathered = tables.by(sweep, "learning_rate")
+    alive = gathered[gathered["failed"] == 0]
+    best = alive.loc[alive["train_loss"].idxmin(), "learning_rate"]
+    inside = "between" if bounds.lr_min <= best <= bounds.lr_max else "not between"
+    text = (
+        f"Of the {len(gathered)} rates in the picture, the one with the lowest loss is {best:.2g}, "
+        f"{inside} lr_min and lr_max."
     )
-    return BatchSizeAnswer(
-        distance_mirror=mirror,
-        distance_control=control,
-        fallen=fallen,
-        alike=mirror < 0.05 * fallen,
-        control_collapsed=bool(curves[CONTROL][-1] > 0.99 * np.log(test.num_classes)),
-        updates_growing=int(arms[GROWING][0].history["updates"].sum()),
-        updates_mirror=int(arms[SHRINKING][0].history["updates"].sum()),
-        accuracy_difference=float(growing["test_accuracy"] - cyclical["test_accuracy"]),
-        standard_error=float(np.sqrt(variance)),
-        gap_growing=float(growing["gap"]),
-        gap_cyclical=float(cyclical["gap"]),
-        seeds=len(arms[GROWING]),
+    failed = gathered[gathered["failed"] > 0]["learning_rate"]
+    if failed.empty:
+        return text
+    sure = gathered[gathered["learning_rate"] < failed.min()]["learning_rate"].max()
+    return (
+        f"{text} The cliff begins between {sure:.2g}, the largest rate below which nothing failed, "
+        f"and {failed.min():.2g}."
+    )
+
+
+def rules_answer(rules: pd.DataFrame) -> str:
+    """Return what training with the range test's suggestions showed, from `tables.rule_table`."""
+    alive = rules[rules["failed"] == 0]
+    lost = [f"{row.rule} ({row.rate:.2g})" for row in rules[rules["failed"] > 0].itertuples()]
+    warning = f" At least one seed failed with: {', '.join(lost)}." if lost else ""
+    if alive.empty:
+        return f"**None of the rules suggests a rate with which every seed learns.**{warning}"
+    best = alive.loc[alive["validation_accuracy"].idxmax()]
+    return (
+        f"**Of the rules, “{best['rule']}” suggests the rate that trains best: {best['rate']:.2g}**"
+        f" ({100 * best['validation_accuracy']:.1f} % of the validation images right).{warning}"
+    )
+
+
+def schedule_answer(validated: pd.DataFrame) -> str:
+    """Return the answer of 1.2, from `tables.final_validation` of its arms."""
+    means = validated.groupby("arm", sort=False)["validation_accuracy"].mean()
+    text = (
+        f"**The cyclical rate ends at {100 * means[CYCLICAL]:.2f} % on validation images; the best "
+        f"arm, “{means.idxmax()}”, at {100 * means.max():.2f} %.**"
+    )
+    seeds = validated["seed"].nunique()
+    if seeds == 1:
+        return f"{text} With one seed, which of them is better cannot be told."
+    found = tables.differences(validated, "validation_accuracy", SCHEDULE_PAIRS)
+    better, worse = found[found["low"] > 0], found[found["high"] < 0]
+    unsure = found[~found.index.isin([*better.index, *worse.index])]
+    said = [
+        f"{words}: {_listed(rows)}."
+        for words, rows in (("it beats", better), ("it loses to", worse), ("it cannot be told "
+         "from", unsure))
+        if len(rows)
+    ]  # fmt: skip
+    return f"{text} Paired over {seeds} seeds, with 95 % intervals, {' '.join(said)}"
+
+
+def _listed(rows: pd.DataFrame) -> str:
+    """Return the second arms of `tables.differences` with their differences and intervals."""
+    return "; ".join(
+        f"“{row.second}” ({in_points(Interval(row.mean, row.low, row.high))})"
+        for row in rows.itertuples()
     )
 
 
 def record(
     settings: Problem1,
     bounds: LRBounds,
-    range_bounds: LRBounds,
+    sweep: pd.DataFrame,
+    tests: Sequence[RangeTest],
+    rules: pd.DataFrame,
     arms: Mapping[str, Sequence[FitResult]],
-    table: pd.DataFrame,
-    noise_scales: Mapping[str, float],
+    scores: pd.DataFrame,
+    noise: pd.DataFrame,
+    same_noise: Sequence[FitResult],
     answer: BatchSizeAnswer,
 ) -> dict[str, object]:
     """Return everything that Problem 1 found, ready for `files.save_json`.
 
-    ``noise_scale`` is the one after the first stage; ``seconds`` is the training time of the arms
-    of 1.2 and 1.3a to 1.3c, each on one core, added up: not the time that a reader waits.
+    ``noise_scale`` is the one after the first stage; ``differences`` are those of test accuracies
+    in points; ``seconds`` is the training time of the arms of 1.2 and 1.3a to 1.3c, each on one
+    core, added up: not the time that a reader waits.
     """
+    table = tables.summary(scores)
+    scales = {
+        arm: {
+            f"after stage {row.stage}": {
+                "batch_size": row.batch_size, "value": row.simple, "low": row.low,
+                "high": row.high, "missing": row.missing, "reason": row.reason,
+            }
+            for row in found.itertuples()
+        }
+        for arm, found in noise.groupby("arm", sort=False)
+    }  # fmt: skip
+    text, parted = same_noise_answer(same_noise)
+    of_schedules = scores["arm"].isin([CYCLICAL, *(second for _, second in SCHEDULE_PAIRS)])
     return {
         "profile": settings.profile,
         "settings": dataclasses.asdict(settings),
         "lr_min": bounds.lr_min,
         "lr_max": bounds.lr_max,
-        "range_test": range_bounds._asdict(),
+        "rates_answer": rates_answer(sweep, bounds),
+        "schedule_answer": schedule_answer(scores[of_schedules]),
+        "range_test": smith_bounds(*mean_curve(tests))._asdict()
+        | {"rules": rules.set_index("rule").to_dict("index")},
         "validation_accuracy": table["validation_accuracy"].to_dict(),
         "test_accuracy": table["test_accuracy"].to_dict(),
         "test_sd": table["test_sd"].to_dict(),
         "gap": table["gap"].to_dict(),
-        "noise_scale": next(iter(noise_scales.values())),
-        "noise_scales": dict(noise_scales),
+        "differences": tables.differences(scores, "test_accuracy", TEST_PAIRS).to_dict("records"),
+        "laws": {name: found._asdict() for name, found in answer.laws.items()},
+        "noise_scale": scales[GROWING]["after stage 1"]["value"],
+        "noise_scales": scales[GROWING],
+        "noise_scales_halved": scales[SHRINKING],
+        "same_noise": {"parted_at": parted, "text": text},
         "batch_size_answer": dataclasses.asdict(answer) | {"text": answer.text},
         "seconds": sum(result.seconds for found in arms.values() for result in found),
     }
@@ -155,13 +181,9 @@ def record(
 
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     """Return question, points, answer and the start of its heading: the report's first page."""
-    accuracy = found["test_accuracy"]
-    best = max(found["validation_accuracy"], key=found["validation_accuracy"].get)
-    others = ", ".join(f"{arm} {accuracy[arm]:.3f}" for arm in ("constant", "1cycle"))
     return [
-        ("1.1", 5, f"lr_min = {found['lr_min']:.2g}, lr_max = {found['lr_max']:.2g}.",
-         "1.1"),
-        ("1.2", 5, f"The cyclical rate reaches {accuracy['cyclical']:.3f} on the test "
-         f"set (beside it: {others}); best on validation images: {best}.", "1.2"),
-        ("1.3", 10, found["batch_size_answer"]["text"].replace("\n", " "), "1.3"),
+        ("1.1", 5, found["rates_answer"].replace("**", ""), "1.1"),
+        ("1.2", 5, f"{found['schedule_answer'].replace('**', '')} On the test images: "
+         f"{100 * found['test_accuracy'][CYCLICAL]:.2f} %.", "1.2"),
+        ("1.3", 10, found["batch_size_answer"]["text"].replace("**", ""), "1.3"),
     ]  # fmt: skip

@@ -45,22 +45,23 @@ EQUAL_EPOCHS = "cyclical, epochs of 1.3"
 
 def learning_rate_runs(settings: Problem1) -> list[Run]:
     """Return the runs of 1.1: the handout's ten learning rates, batch size 64, for each seed."""
-    return _repeated([_short(lr, settings) for lr in candidate_learning_rates()], settings)
+    return _repeated([short_run(lr, settings) for lr in candidate_learning_rates()], settings)
 
 
 def extra_rate_runs(settings: Problem1) -> list[Run]:
     """Return the same for learning rates between 1e-3 and 0.5, a finer grid; none in `laptop`."""
     rates = candidate_learning_rates(1e-3, 0.5, max(2, settings.extra_rates))
     wanted = rates[: settings.extra_rates]
-    return _repeated([_short(lr, settings) for lr in wanted], settings)
+    return _repeated([short_run(lr, settings) for lr in wanted], settings)
 
 
 def rule_runs(rates: Mapping[str, float], settings: Problem1) -> list[Run]:
     """Return the same for the rates that the range test's rules suggest, in their order."""
-    return _repeated([_short(lr, settings) for lr in rates.values()], settings)
+    return _repeated([short_run(lr, settings) for lr in rates.values()], settings)
 
 
-def _short(lr: float, settings: Problem1) -> Run:
+def short_run(lr: float, settings: Problem1) -> Run:
+    """Return a run of 1.1: one constant rate, batch size 64, a few epochs."""
     return Run("lenet5", Constant(lr), settings.sweep_epochs, batch_size=REFERENCE_BATCH)
 
 
@@ -75,7 +76,7 @@ def range_tests(settings: Problem1, train: ImageSet) -> list[RangeTest]:
     """
     lowest, highest, updates = 1e-4, 1.0, settings.range_updates
     decades = math.log10(highest / lowest)
-    run = _short(lowest, settings)
+    run = short_run(lowest, settings)
     details = (lowest, highest, round(decades * updates), updates // 10 + 1)
     return [
         RangeTest(**found)

@@ -167,8 +167,8 @@ def mean_curve(tests: Sequence[RangeTest]) -> tuple[np.ndarray, np.ndarray]:
 
 def _falling(rates: Sequence[float], losses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Return the part of a curve that ends at its minimum: no rule reads beyond it."""
-    rates, losses = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
-    end = int(np.nanargmin(losses)) + 1
+    rates, losses = _before_divergence(rates, losses)
+    end = int(np.argmin(losses)) + 1
     if end < 3:
         raise ValueError("the loss only rises from the lowest learning rate on: try lower ones")
     return rates[:end], losses[:end]
@@ -267,19 +267,9 @@ def suggest_lr_bounds(
         rises (at the lowest rate it is the best, and more than 1 % below the median), or no rate
         learned (the best loss is within 1 % of the starting level).
     """
-    rates, values = _averaged_curve(learning_rates, losses)
+    rates, values = _before_divergence(learning_rates, losses)
     if not 0 < progress < 1:
         raise ValueError(f"progress={progress}: must lie between 0 and 1")
-    diverged = ~np.isfinite(values)
-    if diverged.all():
-        raise ValueError("every learning rate diverged: try lower ones")
-    if diverged[0]:
-        raise ValueError(
-            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
-        )
-    if diverged.any():
-        first = int(np.argmax(diverged))
-        rates, values = rates[:first], values[:first]
     best, start = int(np.argmin(values)), values[0]
     if best == 0 and start < 0.99 * np.median(values):
         raise ValueError("the loss only rises from the lowest learning rate on: try lower ones")
@@ -301,6 +291,22 @@ def _crossing(rates: np.ndarray, values: np.ndarray, before: int, level: float) 
     log_rates = np.log(rates[before : before + 2])
     high, low = values[before : before + 2]
     return float(np.exp(log_rates[0] + np.diff(log_rates)[0] * (high - level) / (high - low)))
+
+
+def _before_divergence(
+    learning_rates: Sequence[float], losses: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the averaged curve up to the first rate that diverged; refuse one without a start."""
+    rates, values = _averaged_curve(learning_rates, losses)
+    diverged = ~np.isfinite(values)
+    if diverged.all():
+        raise ValueError("every learning rate diverged: try lower ones")
+    if diverged[0]:
+        raise ValueError(
+            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
+        )
+    end = int(np.argmax(diverged)) if diverged.any() else len(rates)
+    return rates[:end], values[:end]
 
 
 def _averaged_curve(

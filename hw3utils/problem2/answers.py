@@ -1,4 +1,4 @@
-"""What Problem 2 found: the record that is saved, and the answers on the report's first page."""
+"""The answers of Problem 2: the record that is saved, and the report's rows made from it."""
 
 from typing import Any
 
@@ -15,24 +15,17 @@ def record(
 ) -> dict[str, Any]:
     """Return what ``answers/results/problem2.json`` holds: every total that the write-up states.
 
-    Parameters
-    ----------
-    tables : dict of str to pandas.DataFrame
-        From `layer_tables`.
-    example, wide : ProposalExample
-        The photograph, and the same simulation in a frame of 600×1000.
+    ``tables`` are from `experiments.layer_tables`; the examples are the photograph, and the same
+    simulation in a frame of 600×1000.
     """
     vgg = totals(tables["VGG-19"])
     inception = {}
+    height, width = INCEPTION_INPUT[1:]
     for kind in ("naive", "reduced"):
-        counts = totals(tables[f"Inception {kind}"])
-        height, width = INCEPTION_INPUT[1:]
-        inception[kind] = {
-            "output_shape": [height, width, sum(branch_channels(tables[f"Inception {kind}"]))],
-            "multiply_accumulates": counts["multiply_accumulates"],
-            "parameters": counts["parameters"],
-            "weights": counts["weights"],
-        }
+        table = tables[f"Inception {kind}"]
+        inception[kind] = {"output_shape": [height, width, sum(branch_channels(table))]}
+        for count in ("multiply_accumulates", "parameters", "weights"):
+            inception[kind][count] = totals(table)[count]
     return {
         "alexnet_parameters": {
             "grouped": totals(tables["AlexNet"])["parameters"],

@@ -1,8 +1,10 @@
-"""The calculations of Problem 2: the networks that are counted, and the answers.
+"""The calculations of Problem 2: the networks that are counted, and what follows from their counts.
 
-The photograph of 2.5 is in `rpn_example`. Numbers only: they are laid out by `tables_problem2` and
-drawn by the modules in `plots`.
+Numbers only, laid out in `tables` and drawn in `figures`; the photograph of 2.5 is in
+`proposals.example`.
 """
+
+from itertools import product
 
 import pandas as pd
 
@@ -44,13 +46,9 @@ def layer_tables() -> dict[str, pd.DataFrame]:
 def compare_networks(tables: dict[str, pd.DataFrame], batch_size: int = 64) -> pd.DataFrame:
     """Return one row of costs for each network: counts for one image, bytes in float32.
 
-    Returns
-    -------
-    pandas.DataFrame
-        Indexed by name: ``input``, ``weight_layers`` (convolutions and linear layers),
-        ``parameters``, ``bias_share`` (fraction), ``activations``, ``multiply_accumulates``,
-        ``forward_bytes`` (one image) and ``training_bytes`` (a minibatch, with gradients and
-        momentum).
+    Indexed by name: ``input``, ``weight_layers`` (convolutions and linear layers), ``parameters``,
+    ``bias_share`` (fraction), ``activations``, ``multiply_accumulates``, ``forward_bytes`` (one
+    image) and ``training_bytes`` (a minibatch, with gradients and momentum).
     """
     rows = {}
     for name, table in tables.items():
@@ -71,16 +69,12 @@ def compare_networks(tables: dict[str, pd.DataFrame], batch_size: int = 64) -> p
 def receptive_field_check(depths: tuple[int, ...], kernels: tuple[int, ...]) -> pd.DataFrame:
     """Return N·F − N + 1 beside the size that gradients measure, for stacks of stride 1.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``depth``, ``kernel``, ``formula``, ``measured``.
+    A row for each pair: ``depth``, ``kernel``, ``formula``, ``measured``.
     """
     rows = []
-    for depth in depths:
-        for kernel in kernels:
-            measured, _ = gradient_receptive_field([(kernel, 1, 0)] * depth)
-            rows.append((depth, kernel, stacked_receptive_field(depth, kernel), measured))
+    for depth, kernel in product(depths, kernels):
+        measured, _ = gradient_receptive_field([(kernel, 1, 0)] * depth)
+        rows.append((depth, kernel, stacked_receptive_field(depth, kernel), measured))
     return pd.DataFrame(rows, columns=["depth", "kernel", "formula", "measured"])
 
 
@@ -93,29 +87,35 @@ def inception_saving(tables: dict[str, pd.DataFrame], count: str) -> float:
 def growth_over_stages(stages: int = 5) -> pd.DataFrame:
     """Return channels and operations when the same module is stacked on its own output.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``stage`` (from 1), and for both modules the channels that come out and the
-        multiply–accumulates of the stage: ``naive_channels``, ``naive_operations``,
-        ``reduced_channels``, ``reduced_operations``.
+    A row for each ``stage`` (from 1) with the channels that come out and the multiply–accumulates
+    of the stage, for both modules: ``naive_channels``, ``naive_operations``, ``reduced_channels``,
+    ``reduced_operations``.
     """
-    channels = {"naive": INCEPTION_INPUT[0], "reduced": INCEPTION_INPUT[0]}
-    build = {"naive": inception_naive, "reduced": inception_reduced}
-    rows = []
-    for stage in range(1, stages + 1):
-        row: dict[str, int] = {"stage": stage}
-        for name, inputs in channels.items():
-            shape = (inputs, *INCEPTION_INPUT[1:])
-            table = layer_table(build[name](channels=inputs), shape)
+    rows = [{"stage": stage} for stage in range(1, stages + 1)]
+    for name, build in (("naive", inception_naive), ("reduced", inception_reduced)):
+        channels, *size = INCEPTION_INPUT
+        for row in rows:
+            table = layer_table(build(channels), (channels, *size))
+            channels = sum(branch_channels(table))
             row[f"{name}_operations"] = totals(table)["multiply_accumulates"]
-            channels[name] = row[f"{name}_channels"] = sum(branch_channels(table))
-        rows.append(row)
+            row[f"{name}_channels"] = channels
     return pd.DataFrame(rows)
 
 
 def branch_channels(table: pd.DataFrame) -> list[int]:
     """Return the channels that each branch of an Inception module adds to the joined output."""
+    last = branch_layers(table).groupby("branch", sort=False)["output_shape"].last()
+    return [shape[0] for shape in last]
+
+
+def branch_layers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the layers of an Inception module's layer table, with what their names say.
+
+    The names are ``branches.<branch>.<layer>``: ``branch`` is the second part, and ``reduces`` says
+    whether the third begins with "reduce" or "project".
+    """
     layers = table[table["kind"] != "input"]
-    branches = layers["layer"].str.split(".").str[1]
-    return [shape[0] for shape in layers.groupby(branches, sort=False)["output_shape"].last()]
+    names = layers["layer"].str.split(".")
+    return layers.assign(
+        branch=names.str[1], reduces=names.str[2].str.startswith(("reduce", "project"))
+    )

@@ -1,7 +1,7 @@
 """Receptive fields of stacks of convolutions and pools: by formula, and measured with gradients.
 
-A stack is a list of (kernel, stride, padding); a dilated kernel counts with all that it spans. For
-one chain of layers: networks with branches have one receptive field for each path.
+A stack is a list of (kernel, stride, padding). For one chain of layers: networks with branches have
+one receptive field for each path.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from torch import nn
+
+from hw3utils.checks import check_whole_number
 
 Layer = tuple[int, int, int]
 
@@ -25,10 +27,9 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
     beginning with r = 1, j = 1, s = 0 (Araujo, Norris & Sim 2019, *Computing Receptive Fields of
     Convolutional Neural Networks*).
 
-    Parameters
-    ----------
-    layers : sequence of (int, int, int)
-        Kernel, stride and padding of each layer, from the input on.
+    A kernel with dilation d counts as the d·(k − 1) + 1 pixels that it spans. Raises a ValueError
+    where a layer is not three integers, a kernel or stride is smaller than 1, or a padding is
+    smaller than 0 or so large that a window would see nothing but padding.
 
     Returns
     -------
@@ -36,12 +37,6 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
         One row for the input and one for each layer: ``kernel``, ``stride``, ``padding`` (0 kernel
         for the input), ``size`` and ``jump`` in input pixels (int), ``start`` as the index of the
         input pixel on which the first output is centred (float; negative: in the padding).
-
-    Raises
-    ------
-    ValueError
-        A layer is not three integers, a kernel or stride is smaller than 1, or a padding is
-        smaller than 0 or so large that a window would see nothing but padding.
     """
     size, jump, start = 1, 1, 0.0
     rows = [(0, 1, 0, size, jump, start)]
@@ -56,21 +51,10 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
 def stacked_receptive_field(depth: int, kernel: int) -> int:
     """Return N·F − N + 1, the receptive field of N stacked F×F convolutions of stride 1.
 
-    Parameters
-    ----------
-    depth : int
-        N, the number of convolutions; 0 is the input itself.
-    kernel : int
-        F, the side of each convolution.
-
-    Raises
-    ------
-    ValueError
-        ``depth`` is not an integer of 0 or more, or ``kernel`` not one of 1 or more.
+    ``depth`` is N (0: the input itself), and ``kernel`` is F.
     """
-    for name, number, least in (("depth", depth, 0), ("kernel", kernel, 1)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < least:
-            raise ValueError(f"{name}={number!r}: expected an integer of {least} or more")
+    check_whole_number("depth", depth, at_least=0)
+    check_whole_number("kernel", kernel)
     return depth * kernel - depth + 1
 
 
@@ -80,17 +64,8 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
     No formula is used. The stack is built from convolutions in one dimension with all weights 1
     (also for pools), and the gradient of the middle output is taken: it differs from 0 exactly on
     the pixels that reach that output. The input is made longer until the field and the next
-    output's lie inside.
-
-    Returns
-    -------
-    tuple of int
-        The size of the field, and the jump to the next output's field, in input pixels.
-
-    Raises
-    ------
-    ValueError
-        As in `receptive_field`.
+    output's lie inside. Returns the size of the field and the jump to the next output's field, in
+    input pixels. Layers are refused as in `receptive_field`.
     """
     stack = nn.Sequential(*[_ones(*layer) for layer in _checked(layers)])
     length = 8
@@ -117,37 +92,40 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
 def stack_of(table: pd.DataFrame) -> list[Layer]:
     """Return the (kernel, stride, padding) of a `layer_table`'s convolutions and pools, in order.
 
-    A kernel of k with dilation d is returned as the d·(k − 1) + 1 that it spans.
-
-    Raises a ValueError where a layer has different numbers for height and width; or the network is
-    no single chain: it has branches or joins, or looks at the whole image before its last
-    convolution or pool.
+    A dilated kernel counts as what it spans. The stack ends with the last layer that has a kernel:
+    linear layers and global pools behind it read the whole map. Raises a ValueError where the
+    network is no single chain of layers, a layer has different numbers for height and width, or
+    one that reads the whole map stands before one with a kernel.
     """
     if not table["chained"].all():
-        name = table["layer"][~table["chained"]].iloc[0]
+        name = table.loc[~table["chained"], "layer"].iloc[0]
         raise ValueError(
-            f"layer {name}: its input or output is shared, joined or changed on the way: only a "
-            "single chain of layers has one receptive field"
+            f"the output of {name} is not simply what the next layer reads, or the network "
+            "returns: with branches, additions or other functions on the way this is no single "
+            "chain of layers; give layer_table one path of the network"
         )
     stack = []
-    whole_image = None  # the first layer that sees all of it
-    for layer in table.itertuples():
+    whole_map = None  # the first layer that reads all of it
+    for layer in table.iloc[1:].itertuples():
         if layer.kernel is not None:
-            if whole_image is not None:
-                raise ValueError(f"layer {layer.layer}: {whole_image} before it sees everything")
+            if whole_map is not None:
+                raise ValueError(
+                    f"layer {layer.layer} is no part of a stack: layer {whole_map} before it sees "
+                    "everything"
+                )
             stack.append(_spanned(layer))
-        elif layer.kind == "fc" or (layer.kind == "pool" and layer.activations > 0):
-            whole_image = layer.layer
+        elif layer.kind == "fc" or (layer.kind == "pool" and layer.activations):
+            whole_map = layer.layer
     return stack
 
 
 def _spanned(layer) -> Layer:
-    """Return the kernel with what its dilation spans, stride and padding, from a table's row."""
+    """Return what a row's dilated kernel spans, its stride and its padding."""
     numbers = (layer.kernel, layer.stride, layer.padding, layer.dilation)
     if any(isinstance(number, tuple) for number in numbers):
         raise ValueError(f"layer {layer.layer}: {numbers} differs between height and width")
     kernel = layer.dilation * (layer.kernel - 1) + 1
-    # Where the two sides cannot be equal, torch's "same" adds the odd one at the end.
+    # What torch pads at the start; behind an even kernel "same" pads one more at the end.
     padding = {"same": (kernel - 1) // 2, "valid": 0}.get(layer.padding, layer.padding)
     return kernel, layer.stride, padding
 

@@ -7,68 +7,59 @@ import math
 
 import pandas as pd
 import torch
+from torch import Tensor
 
+from hw3utils.problem2.experiments import branch_layers
+from hw3utils.problem2.formulas import pair
 from hw3utils.problem2.proposals.boxes import iou
 from hw3utils.problem2.proposals.example import Suppression
 
 
 def parameters(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the parameters of each layer with weights, the calculation written out, and the sum.
+    """Return the parameters of each layer that has some, the calculation written out, and the sum.
 
-    The form of question 2.1: layer, output, calculation, parameters with biases.
+    The form of question 2.1: layer, filters, output, calculation, parameters with biases.
     """
     layers = table[table["kind"].isin(["conv", "fc"]) | (table["parameters"] > 0)]
     frame = pd.DataFrame(
         {
             "layer": layers["layer"],
             "filters": [layer_description(layer) for layer in layers.itertuples()],
-            "output": layers["output_shape"].map(_size),
+            "output": layers["output_shape"].map(size),
             "calculation": layers["parameter_formula"],
             "parameters": layers["parameters"].map(_integer),
         }
     )
-    return total_row(frame, parameters=_integer(layers["parameters"].sum()))
+    return _with_total(frame, parameters=layers["parameters"])
 
 
 def activations_and_weights(table: pd.DataFrame) -> pd.DataFrame:
     """Return activations and weights of every layer, without biases: the table of question 2.2."""
-    frame = pd.DataFrame(
-        {
-            "layer": [
-                f"{layer.layer} ({layer_description(layer)})" if layer.kind != "input" else "input"
-                for layer in table.itertuples()
-            ],
-            "activations (memory)": [
-                _equation(layer.activation_formula, layer.activations)
-                for layer in table.itertuples()
-            ],
-            "parameters (compute)": [
-                _equation(layer.weight_formula, layer.weights) for layer in table.itertuples()
-            ],
-        }
-    )
-    return total_row(
-        frame,
-        **{
-            "activations (memory)": _integer(table["activations"].sum()),
-            "parameters (compute)": _integer(table["weights"].sum()),
-        },
-    )
+    names, activations, weights = [], [], []
+    for layer in table.itertuples():
+        words = "" if layer.kind == "input" else f" ({layer_description(layer)})"
+        names.append(layer.layer + words)
+        activations.append(_equation(layer.activation_formula, layer.activations))
+        weights.append(_equation(layer.weight_formula, layer.weights))
+    memory, compute = "activations (memory)", "parameters (compute)"
+    frame = pd.DataFrame({"layer": names, memory: activations, compute: weights})
+    return _with_total(frame, **{memory: table["activations"], compute: table["weights"]})
 
 
 def operations(table: pd.DataFrame) -> pd.DataFrame:
     """Return the multiply–accumulates of an Inception module, layer by layer: question 2.4(c)."""
-    layers = table[table["kind"] != "input"]
+    layers = branch_layers(table)
+    pools = layers["pool"].map({"max": "none: maxima", "average": "none: means"})
     frame = pd.DataFrame(
         {
-            "branch": layers["layer"].str.split(".").str[1].str.replace("x", "×"),
+            "branch": layers["branch"].str.replace("x", "×"),
             "layer": [layer_description(layer) for layer in layers.itertuples()],
-            "output": layers["output_shape"].map(_size),
-            "calculation": layers["operation_formula"].replace("0", "none: maxima"),
+            "output": layers["output_shape"].map(size),
+            "calculation": pools.fillna(layers["operation_formula"]),
             "operations": layers["multiply_accumulates"].map(_integer),
         }
     )
-    return total_row(frame, operations=_integer(layers["multiply_accumulates"].sum()))
+    return _with_total(frame, operations=layers["multiply_accumulates"])
 
 
 def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -76,7 +67,7 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "network": costs.index,
-            "input": costs["input"].map(_size),
+            "input": costs["input"].map(size),
             "layers with weights": costs["weight_layers"],
             "parameters [M]": costs["parameters"].map(_millions),
             "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
@@ -89,12 +80,7 @@ def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
 def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
 
-    Parameters
-    ----------
-    costs : pandas.DataFrame
-        From `experiments.compare_networks`.
-    batch_size : int
-        For which it was made, for the heading.
+    ``batch_size`` is what it was made for, and stands in the heading.
     """
     return pd.DataFrame(
         {
@@ -105,68 +91,55 @@ def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def decoding(anchor: torch.Tensor, offsets: torch.Tensor) -> pd.DataFrame:
-    """Return how four offsets turn one anchor into a box, each coordinate written out.
+def decoding(anchor: Tensor, offsets: Tensor) -> pd.DataFrame:
+    """Return how (t_x, t_y, t_w, t_h) turn one anchor's corners into a box, each line written out.
 
-    Parameters
-    ----------
-    anchor, offsets : torch.Tensor
-        4 each: corners, and (t_x, t_y, t_w, t_h).
+    The centre and the sides of the box, as `boxes.decode` computes them.
     """
     x1, y1, x2, y2 = anchor.tolist()
     width, height = x2 - x1, y2 - y1
-    rows = []
-    for name, centre, side, offset in (
-        ("centre x", x1 + width / 2, width, float(offsets[0])),
-        ("centre y", y1 + height / 2, height, float(offsets[1])),
-    ):
-        shown = f"{_minus(offset, 4)} · {side:.0f} + {centre:.0f}"
-        rows.append((name, f"{centre:.0f}", _minus(offset, 4), shown, offset * side + centre))
-    for name, side, offset in (
-        ("width", width, float(offsets[2])),
-        ("height", height, float(offsets[3])),
-    ):
-        shown = f"{side:.0f} · exp({_minus(offset, 4)})"
-        rows.append((name, f"{side:.0f}", _minus(offset, 4), shown, side * math.exp(offset)))
-    frame = pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
-    return frame.assign(box=frame["box"].map(lambda value: f"{value:.1f}"))
+    t_x, t_y, t_w, t_h = offsets.tolist()
+    x, y = x1 + width / 2, y1 + height / 2
+    lines = [
+        ("centre x", x, t_x, f"{_minus(t_x)} · {width:.0f} + {x:.0f}", t_x * width + x),
+        ("centre y", y, t_y, f"{_minus(t_y)} · {height:.0f} + {y:.0f}", t_y * height + y),
+        ("width", width, t_w, f"{width:.0f} · exp({_minus(t_w)})", width * math.exp(t_w)),
+        ("height", height, t_h, f"{height:.0f} · exp({_minus(t_h)})", height * math.exp(t_h)),
+    ]
+    rows = [
+        (name, f"{number:.0f}", _minus(offset), calculation, f"{result:.1f}")
+        for name, number, offset, calculation, result in lines
+    ]
+    return pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
 
 
-def rounds(
-    result: Suppression, boxes: torch.Tensor, objects: dict[str, torch.Tensor]
-) -> pd.DataFrame:
-    """Return one row for each round of a suppression.
+def rounds(result: Suppression, boxes: Tensor, objects: dict[str, Tensor]) -> pd.DataFrame:
+    """Return one row for each round of the suppression of some boxes (n×4).
 
-    Parameters
-    ----------
-    result : Suppression
-        From `example.non_maximum_suppression` on ``boxes``.
-    boxes : torch.Tensor
-        n×4.
-    objects : dict of str to torch.Tensor
-        Names and boxes (4) of the marked objects; each kept box is said to show the one that it
-        overlaps most.
+    ``objects`` holds names and boxes (4) of the marked objects; each kept box is said to show the
+    one that it overlaps most.
     """
     names, targets = list(objects), torch.stack(list(objects.values()))
-    overlap = iou(boxes, targets)
-    return pd.DataFrame(
-        {
-            "round": range(1, len(result.steps) + 1),
-            "kept box": [_corners(boxes[step.kept]) for step in result.steps],
-            "score": [f"{step.score:.3f}" for step in result.steps],
-            "object": [names[int(overlap[step.kept].argmax())] for step in result.steps],
-            "IoU with it": [f"{float(overlap[step.kept].max()):.2f}" for step in result.steps],
-            "dropped": [len(step.suppressed) for step in result.steps],
-            "their IoU": [
-                f"{min(step.overlaps):.2f} to {max(step.overlaps):.2f}" if step.overlaps else "none"
-                for step in result.steps
-            ],
-            "left": [step.left for step in result.steps],
+    rows = []
+    for number, step in enumerate(result.steps, start=1):
+        overlap, nearest = iou(boxes[step.kept].unsqueeze(0), targets)[0].max(dim=0)
+        row = {
+            "round": number,
+            "kept box": _corners(boxes[step.kept]),
+            "score": f"{step.score:.3f}",
+            "object": names[int(nearest)],
+            "IoU with it": f"{float(overlap):.2f}",
+            "dropped": len(step.suppressed),
+            "their IoU": "none",
+            "left": step.left,
         }
-    )
+        if step.overlaps:
+            row["their IoU"] = f"{min(step.overlaps):.2f} to {max(step.overlaps):.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def overlaps(boxes: torch.Tensor, scores: torch.Tensor, names: list[str]) -> pd.DataFrame:
+def overlaps(boxes: Tensor, scores: Tensor, names: list[str]) -> pd.DataFrame:
     """Return boxes and scores, in the order given, and the IoU of every pair."""
     frame = pd.DataFrame(
         {
@@ -180,29 +153,32 @@ def overlaps(boxes: torch.Tensor, scores: torch.Tensor, names: list[str]) -> pd.
     return frame
 
 
-def total_row(frame: pd.DataFrame, **sums: str) -> pd.DataFrame:
-    """Return the frame with a last row in bold: "total" and the sums given by column."""
+def _with_total(frame: pd.DataFrame, **counts: pd.Series) -> pd.DataFrame:
+    """Return the frame with a last row in bold: "total", and the sums of the counts by column."""
     row = dict.fromkeys(frame.columns, "") | {frame.columns[0]: "**total**"}
-    row |= {column: f"**{value}**" for column, value in sums.items()}
+    row |= {column: f"**{_integer(numbers.sum())}**" for column, numbers in counts.items()}
     return pd.concat([frame, pd.DataFrame([row])], ignore_index=True)
 
 
 def layer_description(layer) -> str:
-    """Return a layer in a few words: kernel, filters, stride, groups, from a layer table's row."""
+    """Return a row of a layer table in a few words: kernel, filters, stride, dilation, groups."""
+    shape = layer.output_shape
     if layer.kind == "fc":
-        return f"{layer.output_shape[0]} outputs"
+        return f"{shape[-1]} outputs"
     if layer.kind == "norm":
-        return f"batch normalisation, {layer.output_shape[0]} channels"
+        return f"batch normalisation, {shape[0]} channels"
     if layer.kernel is None:
-        height, width = layer.output_shape[1:]
-        return f"{layer.pool} pool to {height}×{width}"
-    height, width = layer.kernel if isinstance(layer.kernel, tuple) else (layer.kernel,) * 2
-    kernel = f"{height}×{width}"
-    stride = f", stride {layer.stride}" if layer.stride != 1 else ""
-    if layer.kind == "pool":
-        return f"{kernel} {layer.pool} pool{stride}"
-    groups = f", {layer.groups} groups" if layer.groups > 1 else ""
-    return f"{kernel}, {layer.output_shape[0]} filters{stride}{groups}"
+        return f"{layer.pool} pool to {shape[1]}×{shape[2]}"
+    kernel = "×".join(map(str, pair(layer.kernel)))
+    words = [f"{kernel} {layer.pool} pool"]
+    if layer.kind == "conv":
+        words = [kernel, f"{shape[0]} filters"]
+    for name, sides in (("stride", layer.stride), ("dilation", layer.dilation)):
+        if sides != 1:
+            words.append(f"{name} {sides}")
+    if layer.kind == "conv" and layer.groups > 1:
+        words.append(f"{layer.groups} groups")
+    return ", ".join(words)
 
 
 def _equation(formula: str, value: int) -> str:
@@ -217,15 +193,15 @@ def _millions(value: float) -> str:
     return f"{value / 1e6:,.2f}"
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def size(shape: tuple[int, ...]) -> str:
     """Return channels×height×width as height×width×channels."""
     return "×".join(str(n) for n in (*shape[1:], shape[0]))
 
 
-def _minus(value: float, digits: int) -> str:
-    """Return a number with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
+def _minus(value: float) -> str:
+    """Return a number to four digits, with a true minus sign."""
+    return f"{value:.4f}".replace("-", "−")
 
 
-def _corners(box: torch.Tensor) -> str:
-    return "(" + ", ".join(f"{float(value):.0f}" for value in box) + ")"
+def _corners(box: Tensor) -> str:
+    return "(" + ", ".join(f"{value:.0f}" for value in box.tolist()) + ")"

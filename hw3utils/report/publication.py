@@ -18,7 +18,7 @@ import nbformat
 from hw3utils import files, paths
 from hw3utils.report import notebooks
 
-PROFILES = ("laptop",)  # of which a run may be published
+PROFILES = ("overnight", "laptop")  # of which a run may be published
 _FIGURES = Path("figures")
 _RESULTS = Path("answers") / "results"
 _COMMITTED = ("notebooks", "figures", "answers", "README.md", "benchmarks/README.md")

@@ -4,6 +4,7 @@ Numbers and verdicts are computed from the results; only what a question asks in
 here.
 """
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,7 @@ from hw3utils.text import committed_results, differences, machine, markdown, poi
 
 WRITE_UPS = (
     "The write-ups of Problems 2 and 4 are the committed ones: their numbers are those of the "
-    "committed run (profile `laptop`), the notebooks below them show the runs of this table."
+    "committed run, the notebooks below them show the runs of this table."
 )
 
 _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "problem4": problem4}
@@ -94,12 +95,21 @@ def published_beside() -> str:
     ]
     students = pd.DataFrame(four["teacher_student"])
     student = points(*differences(students, "test_accuracy", "arm", "D̂, then D", "D alone"))
+    cyclical = _accuracy(one["test_accuracy"]["cyclical"], one["test_sd"]["cyclical"])
+    compared = one["batch_size_answer"]
+    growing = points(100 * compared["accuracy_difference"], math.nan)
+    if compared["accuracy_low"] is not None:
+        low, high = (100 * compared[f"accuracy_{bound}"] for bound in ("low", "high"))
+        growing += f" ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    scales = [f"{stage['value']:,.0f}" for stage in one["noise_scales"].values() if stage["value"]]
     rows = [
         ("1.1 lr_min and lr_max", f"{one['lr_min']:.2g} and {one['lr_max']:.2g}",
          "none for this network"),
-        ("1.2 test accuracy, cyclical rate", _accuracy(one["test_accuracy"]["cyclical"], None),
+        ("1.2 test accuracy, cyclical rate", cyclical,
          "0.887 to 0.892 plain, 0.90 to 0.91 with a good schedule"),
-        ("1.3 gradient noise scale", f"{one['noise_scale']:.0f} images",
+        ("1.3 test accuracy, growing batch against cyclical, equal epochs (points)", growing,
+         "none for this network"),
+        ("1.3 gradient noise scale after stage 1, at the end", f"{scales[0]}, {scales[-1]} images",
          "none for this network"),
         ("2.1 AlexNet, parameters", f"{two['alexnet_parameters']['grouped']:,}",
          "about 60 million"),

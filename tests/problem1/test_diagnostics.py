@@ -10,189 +10,177 @@ from torch import nn
 from hw3utils.data.images import ImageSet
 from hw3utils.problem1 import diagnostics
 from hw3utils.training import loop, networks
-from hw3utils.training.batches import accumulate_gradient
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant
 
-RUN = Run("lenet5", Constant(0.02), epochs=1)
-RATES = np.geomspace(1e-9, 10, 10)
-NAN = math.nan
+LAYERS = ["convolution 1", "convolution 2", "linear 1", "linear 2"]
 
 
-class Restless(nn.Module):
-    """Changes nothing, but draws from Python's and NumPy's global generators."""
-
-    def forward(self, features):
-        random.random()
-        np.random.rand()
-        return features
+def order(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
-def some_updates(model, optimizer, train, scale, order, n):
-    for batch in list(loop.minibatches(len(train), 64, order))[:n]:
-        optimizer.zero_grad(set_to_none=True)
-        accumulate_gradient(model, train, batch, scale)
-        optimizer.step()
+def scaled(raw):
+    return raw.float() / 255
 
 
-@pytest.mark.parametrize("highest", [1.0, 1e4])
-def test_training_after_a_range_test_equals_training_without(train, scale, highest):
-    """Momentum, BatchNorm statistics, dropout, random states, modes: bit for bit, after NaN too."""
-
-    def prepared():
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)
-        lenet = networks.build("lenet5", 10, 0)
-        head, tail = lenet.features[:3], lenet.features[3:]
-        noisy = (nn.BatchNorm2d(6), nn.Dropout(0.3), Restless())
-        model = nn.Sequential(head, *noisy, tail, lenet.classifier).train()
-        model[0].eval()
-        optimizer = loop.sgd(model, RUN)
-        order = torch.Generator().manual_seed(7)
-        some_updates(model, optimizer, train, scale, order, 2)
-        return model, optimizer, order
-
-    plain, optimizer, order = prepared()
-    some_updates(plain, optimizer, train, scale, order, 3)
-    expected = torch.rand(3), random.random(), np.random.rand()
-
-    tested, optimizer, order = prepared()
-    modes = [module.training for module in tested.modules()]
-    gradients = [weight.grad.clone() for weight in tested.parameters()]
-    began = order.get_state()
-    diagnostics.lr_range_test(
-        tested, optimizer, train, scale, order, highest=highest, num_updates=40
-    )
-    assert [module.training for module in tested.modules()] == modes
-    assert all(map(torch.equal, gradients, [weight.grad for weight in tested.parameters()]))
-    assert torch.equal(order.get_state(), began)
-    some_updates(tested, optimizer, train, scale, order, 3)
-    for name, value in plain.state_dict().items():
-        assert torch.equal(value, tested.state_dict()[name]), f"{name} differs"
-    assert torch.equal(torch.rand(3), expected[0])
-    assert (random.random(), np.random.rand()) == expected[1:]
-
-
-def test_the_range_test_stops_on_divergence_and_rises_exponentially(train, scale):
-    model = networks.build("lenet5", 10, 0)
-    found = diagnostics.lr_range_test(
-        model, loop.sgd(model, RUN), train, scale, torch.Generator().manual_seed(0),
-        lowest=1e-4, highest=1e4, num_updates=81,
-    )  # fmt: skip
-    assert found.diverged_at is not None and found.diverged_at < 1e4
-    ratios = np.diff(np.log10(found.learning_rates))
-    np.testing.assert_allclose(ratios, 0.1)
-    assert len(found.losses) == len(found.smoothed) == len(found.learning_rates) < 81
-
-
-def test_smoothing_is_corrected_for_its_start(train, scale):
-    model = networks.build("lenet5", 10, 0)
-    found = diagnostics.lr_range_test(
-        model, loop.sgd(model, RUN), train, scale, torch.Generator(), num_updates=5,
-        lowest=1e-9, highest=1e-8,
-    )  # fmt: skip
-    weights = 0.95 ** np.arange(5)[::-1]
-    assert found.smoothed[0] == pytest.approx(found.losses[0])
-    assert found.smoothed[-1] == pytest.approx(np.average(found.losses, weights=weights))
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"lowest": 0}, {"lowest": 1, "highest": 0.1}, {"smoothing": 1.0}, {"num_updates": 1},
-     {"batch_size": 0}, {"batch_size": 10_000}, {"stop_at": 0.5}, {"stop_at": math.nan}],
-)  # fmt: skip
-def test_a_range_test_that_makes_no_sense_is_refused(train, scale, wrong):
-    model = networks.build("lenet5", 10, 0)
-    with pytest.raises(ValueError):
-        diagnostics.lr_range_test(
-            model, loop.sgd(model, RUN), train, scale, torch.Generator(), **wrong
-        )
-
-
-def test_an_optimiser_of_another_network_is_refused(train, scale):
-    model, other = networks.build("lenet5", 10, 0), networks.build("lenet5", 10, 0)
-    with pytest.raises(ValueError, match="other parameters"):
-        diagnostics.lr_range_test(model, loop.sgd(other, RUN), train, scale, torch.Generator())
-
-
-def test_the_noise_scale_finds_a_known_one():
-    """A linear model on points whose gradients are known: G and the covariance can be computed."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (4_000, 1, 2, 2), generator=generator, dtype=torch.uint8)
+def linear_model_with_known_gradients(n=2_000):
+    """A linear model on ``n`` points, and the gradient of each: |G|² and tr Σ in closed form."""
+    images = torch.randint(0, 256, (n, 1, 2, 2), generator=order(), dtype=torch.uint8)
     labels = (images.float().mean((1, 2, 3)) > 127).long()
     points = ImageSet(images, labels, ("dark", "bright"))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        errors = torch.softmax(model(scaled(images)), 1) - nn.functional.one_hot(labels, 2)
+    inputs = torch.cat([scaled(images).flatten(1), torch.ones(n, 1)], 1)
+    each = (errors[:, :, None] * inputs[:, None, :]).flatten(1).double()
+    return model, points, float(each.mean(0).square().sum()), float(each.var(0).sum())
 
-    def scaled(raw):
-        return raw.float() / 255
 
-    logits = model(scaled(images))
-    errors = torch.softmax(logits, 1) - nn.functional.one_hot(labels, 2)
-    inputs = torch.cat([scaled(images).flatten(1), torch.ones(4_000, 1)], 1)
-    each = (errors[:, :, None] * inputs[:, None, :]).flatten(1).detach()
-    expected = each.var(0).sum() / each.mean(0).square().sum()
-    found = diagnostics.gradient_noise_scale(
-        model, points, scaled, torch.Generator().manual_seed(1), small_batch=16, repetitions=60
+def test_the_noise_scale_of_single_images_is_the_formula_itself():
+    """In minibatches of one image nothing is estimated: tr Σ / |G|² over all images."""
+    model, points, squared, trace = linear_model_with_known_gradients()
+    found = diagnostics.gradient_noise_scale(model, points, scaled, order(), batch_size=1)
+    assert found.gradient_squared == pytest.approx(squared, rel=1e-4)
+    assert found.covariance_trace == pytest.approx(trace, rel=1e-4)
+    assert found.simple == pytest.approx(trace / squared, rel=1e-3)
+    assert found.reason == ""
+
+
+def test_in_minibatches_the_noise_scale_is_unbiased_and_its_interval_honest():
+    """Over many orders: the mean is exact, and no fewer than 95 in 100 intervals hold it."""
+    model, points, squared, trace = linear_model_with_known_gradients()
+    found = [
+        diagnostics.gradient_noise_scale(model, points, scaled, order(seed), batch_size=40)
+        for seed in range(150)
+    ]
+    assert all(scale.gradient_squared == pytest.approx(squared, rel=1e-4) for scale in found)
+    traces = np.array([scale.covariance_trace for scale in found])
+    error = traces.std(ddof=1) / math.sqrt(len(traces))
+    assert abs(traces.mean() - trace) < 3 * error < 0.1 * trace
+    held = [scale.low <= trace / squared <= scale.high for scale in found]
+    assert np.mean(held) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / len(held))
+
+
+def test_the_noise_scale_leaves_out_images_that_fill_no_minibatch():
+    model, points, *_ = linear_model_with_known_gradients(103)
+    used = torch.randperm(103, generator=order())[:100]
+    whole = diagnostics.gradient_noise_scale(model, points, scaled, order(), batch_size=10)
+    part = diagnostics.gradient_noise_scale(
+        model, points.subset(used), scaled, order(1), batch_size=100 // 2
     )
-    assert found.simple == pytest.approx(float(expected), rel=0.15)
+    assert whole.gradient_squared == pytest.approx(part.gradient_squared, rel=1e-4)
 
 
 def test_measuring_the_noise_scale_changes_nothing(train, scale):
-    model = networks.build("lenet5", 10, 0)
+    """Dropout draws from the global generator, BatchNorm counts, gradients are there: all stay."""
+    torch.manual_seed(3)
+    random.seed(3)
+    expected = torch.rand(2), random.random()
+    torch.manual_seed(3)
+    random.seed(3)
+    model, generator = networks.build("teacher", 10, 0).eval(), order()
+    nn.functional.cross_entropy(model(scale(train.images[:9])), train.labels[:9]).backward()
     before = copy.deepcopy(model.state_dict())
-    generator = torch.Generator().manual_seed(0)
-    found = diagnostics.gradient_noise_scale(
-        model, train, scale, generator, small_batch=16, small_in_big=8, repetitions=2
-    )
-    assert math.isfinite(found.simple) and found.simple > 0
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    found = diagnostics.gradient_noise_scale(model, train, scale, generator, batch_size=32)
+    assert found.low < found.simple < found.high
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert torch.equal(generator.get_state(), torch.Generator().manual_seed(0).get_state())
+    assert all(map(torch.equal, gradients, [part.grad for part in model.parameters()]))
+    assert not model.training
+    assert torch.equal(generator.get_state(), order().get_state())
+    assert torch.equal(torch.rand(2), expected[0]) and random.random() == expected[1]
 
 
-def test_a_big_batch_beyond_the_data_is_refused(train, scale):
+def missing(found):
+    return [
+        name
+        for name in ("simple", "low", "high", "gradient_squared", "covariance_trace")
+        if math.isnan(getattr(found, name))
+    ]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_the_noise_scale_of_a_diverged_network_is_missing_with_its_reason(train, scale, value):
     model = networks.build("lenet5", 10, 0)
-    with pytest.raises(ValueError, match="exceeds the 384 training images"):
-        diagnostics.gradient_noise_scale(model, train, scale, torch.Generator())
+    with torch.no_grad():
+        model.classifier.weight[0, 0] = value
+    found = diagnostics.gradient_noise_scale(model, train, scale, order())
+    assert len(missing(found)) == 5
+    assert "not finite" in found.reason
 
 
-@pytest.mark.parametrize(
-    ("losses", "lowest", "highest"),
-    [
-        ([2.3, 2.3, 2.3, 0.4, 2.3, 2.3, 2.3, 0.5, 0.35, NAN], 7, 8),  # the gap is below the best
-        ([2.3, 2.3, 2.3, 0.5, 0.35, 2.3, 2.3, 2.3, 0.4, NAN], 3, 4),  # the gap is above it
-    ],
-)
-def test_the_useful_range_never_crosses_rates_that_learn_nothing(losses, lowest, highest):
-    found = diagnostics.suggest_lr_bounds(RATES, losses)
-    assert found.lr_max == RATES[highest]
-    assert RATES[lowest - 1] < found.lr_min < RATES[lowest]
+def test_the_noise_scale_of_a_network_without_gradient_is_missing_with_its_reason(train, scale):
+    """Its last layer passes nothing back, and is not trained itself."""
+    model = networks.build("lenet5", 10, 0)
+    nn.init.zeros_(model.classifier.weight)
+    model.classifier.requires_grad_(False)
+    found = diagnostics.gradient_noise_scale(model, train, scale, order())
+    assert missing(found) == ["simple", "low", "high", "covariance_trace"]
+    assert found.gradient_squared == 0 and "exactly zero" in found.reason
 
 
-@pytest.mark.parametrize(
-    "losses",
-    [
-        [2.3] * 7 + [0.5, NAN, NAN],
-        [2.3, 2.3, 2.3, 0.4, 2.3, 2.3, 2.3, 0.35, NAN, NAN],
-        [2.3] * 7 + [0.5, 2.3, 2.3],
-    ],
-)
-def test_a_range_of_a_single_rate_starts_at_a_quarter_of_it(losses):
-    assert diagnostics.suggest_lr_bounds(RATES, losses) == (RATES[7] / 4, RATES[7])
-
-
-@pytest.mark.parametrize(
-    ("losses", "words"),
-    [
-        ([0.3, 0.4, 0.9, 2.3], "only rises from the lowest learning rate"),
-        ([1.0, 2.0], "only rises from the lowest learning rate"),
-        ([2.3, 2.3, 2.3, 9.0], "no learning rate learned"),  # flat, then a cliff: not "rises"
-        ([NAN, 2.3, 0.5, 0.4], "the lowest learning rate, 1e-09, diverged"),
-        ([NAN, NAN, math.inf, NAN], "every learning rate diverged"),
-    ],
-)
-def test_a_curve_without_a_valley_is_refused_for_the_reason_it_has(losses, words):
+@pytest.mark.parametrize(("batch_size", "words"), [(193, "do not fill two"), (0, "batch_size=0")])
+def test_a_noise_scale_of_fewer_than_two_minibatches_is_refused(train, scale, batch_size, words):
+    model = networks.build("lenet5", 10, 0)
     with pytest.raises(ValueError, match=words):
-        diagnostics.suggest_lr_bounds(RATES[: len(losses)], losses)
+        diagnostics.gradient_noise_scale(model, train, scale, order(), batch_size=batch_size)
+
+
+def test_a_worker_measures_the_network_that_it_is_sent(train, scale):
+    run = Run("lenet5", Constant(0.05), epochs=2)
+    model = networks.build("lenet5", 10, 0)
+    loop.fit(model, run, train, train, scale)
+    here = diagnostics.gradient_noise_scale(model, train, scale, order())
+    sent = diagnostics.measure_noise(
+        "lenet5", model.state_dict(), train.class_names, scale, train.images, train.labels
+    )
+    assert diagnostics.NoiseScale(**sent) == here
+
+
+def test_the_first_updates_are_those_of_the_run(train, validation, scale):
+    """Six updates are the whole first epoch: their mean is the loss that the run reports."""
+    run = Run("lenet5", Constant(0.02), epochs=1, seed=5)
+    result = loop.fit(networks.build("lenet5", 10, 5), run, train, validation, scale)
+    found = diagnostics.first_updates(run, train, scale, num_updates=6)
+    assert np.mean(found.losses) == pytest.approx(result.final["train_loss"], rel=1e-5)
+    assert diagnostics.first_updates(run, train, scale, num_updates=2).losses == found.losses[:2]
+    assert list(found.dead) == LAYERS and max(found.dead.values()) < 0.5
+
+
+def test_the_first_updates_of_an_exploding_run_end_without_an_error(train, scale):
+    run = Run("lenet5", Constant(1e6), epochs=1)
+    losses = diagnostics.first_updates(run, train, scale, num_updates=6).losses
+    assert len(losses) == 6
+    assert losses[0] == pytest.approx(math.log(10), rel=0.05), "untrained, it guesses"
+    assert not math.isfinite(losses[-1])
+
+
+def test_dead_units_of_layers_killed_by_hand(train, scale):
+    """A dead second convolution sends zeros on: then the next layer's biases alone decide."""
+    model = networks.build("lenet5", 10, 0).train()
+    inputs = scale(train.images[:50])
+    alive = diagnostics.dead_units(model, inputs)
+    assert list(alive) == LAYERS and alive["convolution 1"] == 0
+    with torch.no_grad():
+        model.features[0].bias[:3] = -1e6
+        model.features[3].bias[:] = -1e6
+    biases = model.features[7].bias
+    found = diagnostics.dead_units(model, inputs)
+    assert found["convolution 1"] == 0.5 and found["convolution 2"] == 1
+    assert found["linear 1"] == pytest.approx(float((biases < 0).double().mean()))
+    assert model.training
+
+
+def test_a_unit_that_answers_to_one_image_is_not_dead():
+    """One pixel of one image among fifty is bright; the other unit wants a dark one below zero."""
+    model = nn.Module()
+    model.features = nn.Sequential(nn.Conv2d(1, 2, kernel_size=1), nn.ReLU())
+    with torch.no_grad():
+        model.features[0].weight[:] = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+        model.features[0].bias[:] = 0
+    inputs = torch.zeros(50, 1, 4, 4)
+    assert diagnostics.dead_units(model, inputs) == {"convolution 1": 1}
+    inputs[17, 0, 2, 3] = 0.1
+    assert diagnostics.dead_units(model, inputs) == {"convolution 1": 0.5}

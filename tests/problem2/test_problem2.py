@@ -1,4 +1,4 @@
-"""Problem 2 as it is handed in: results, the write-up's own arithmetic, figures."""
+"""Problem 2 as it is handed in: results, the write-up's own arithmetic, tables, figures."""
 
 import json
 import re
@@ -9,9 +9,11 @@ import torch
 import torchvision
 from matplotlib import image as mpl_image
 from matplotlib import pyplot as plt
+from torch import nn
 
 from hw3utils import paths
 from hw3utils.problem2 import answers, experiments, figures, tables
+from hw3utils.problem2.layers import layer_table
 from hw3utils.problem2.proposals import example
 from hw3utils.problem2.proposals import figures as proposal_figures
 from hw3utils.problem2.proposals.boxes import decode
@@ -127,6 +129,24 @@ def test_the_naive_module_grows_and_the_reduced_one_does_not():
     assert growth["reduced_operations"].iloc[1:].nunique() == 1
 
 
+def test_a_layer_in_words():
+    layers = [
+        nn.AvgPool2d(2),
+        nn.MaxPool2d((1, 2), stride=(1, 2)),
+        nn.Conv2d(3, 6, (3, 5), dilation=2, groups=3),
+        nn.BatchNorm2d(6),
+        nn.AdaptiveAvgPool2d(1),
+    ]
+    table = layer_table(nn.Sequential(*layers), (3, 64, 64))
+    assert [tables.layer_description(row) for row in table.iloc[1:].itertuples()] == [
+        "2×2 average pool, stride 2",
+        "1×2 max pool, stride (1, 2)",
+        "3×5, 6 filters, dilation 2, 3 groups",
+        "batch normalisation, 6 channels",
+        "average pool to 1×1",
+    ]
+
+
 def test_the_decoding_written_out_gives_the_decoded_box():
     anchor = torch.tensor([10.0, 20.0, 138.0, 84.0], dtype=torch.float64)
     offsets = torch.tensor([0.25, -0.5, -0.1, 0.3], dtype=torch.float64)
@@ -172,6 +192,12 @@ def test_the_bars_of_a_network_make_one_hundred_percent_on_each_side():
     widths = [bar.get_width() for bar in figures.layer_shares(networks).axes[0].patches]
     assert sum(w for w in widths if w < 0) == pytest.approx(-100)
     assert sum(w for w in widths if w > 0) == pytest.approx(100)
+
+
+def test_a_network_with_batch_normalisations_can_be_drawn():
+    networks = {"ResNet-50": experiments.layer_tables()["ResNet-50"]}
+    (legend,) = figures.layer_shares(networks).legends
+    assert "batch normalisation" in [text.get_text() for text in legend.get_texts()]
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9, 1.0])

@@ -106,27 +106,39 @@ def test_iou_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "side"), [(torch.float16, 300.0), (torch.bfloat16, 300.0), (torch.float32, 1e20)]
+    ("dtype", "side"),
+    [
+        (torch.float16, 300),  # an area of 90,000 is beyond float16
+        (torch.bfloat16, 300),
+        (torch.float32, 1e20),
+        (torch.float32, 1e-30),
+        (torch.float64, 1e140),
+    ],
 )
-def test_areas_that_the_type_of_the_boxes_cannot_hold(dtype, side):
-    boxes = torch.tensor([[0, 0, side, side], [0, 0, side, side / 2], [0, 0, 0, 0]], dtype=dtype)
-    overlap = iou(boxes, boxes)
-    assert overlap.dtype == dtype
-    assert overlap.tolist() == [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 0]]
+def test_iou_of_boxes_whose_areas_their_own_type_cannot_hold(dtype, side):
+    corners = [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 0.5], [0, 0, 0, 0]]
+    boxes = (torch.tensor(corners, dtype=torch.float64) * side).to(dtype)
+    found = iou(boxes[[0, 3]], boxes)
+    assert found.dtype == dtype
+    assert found[0].tolist() == pytest.approx([1, 1, 0.5, 0], rel=1e-2)
+    assert found[1].tolist() == [0, 0, 0, 0]
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6])
+    assert non_maximum_suppression(boxes, scores, 0.7).kept.tolist() == [0, 2, 3]
 
 
-def test_boxes_are_cut_on_the_device_where_they_are():
+def test_an_overlap_of_just_the_threshold_is_kept_in_half_precision_too():
+    """The float16 number nearest to 0.7 is greater than 0.7."""
+    boxes, scores = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 7]]), torch.tensor([2.0, 1.0])
+    assert ops.nms(boxes, scores, 0.7).tolist() == [0, 1]
+    assert non_maximum_suppression(boxes.half(), scores, 0.7).kept.tolist() == [0, 1]
+
+
+def test_borders_and_labels_are_made_on_the_device_where_the_boxes_are():
     boxes = torch.tensor([[-5.0, -5.0, 20.0, 8.0]])
     with torch.device("meta"):  # where new tensors go that are not told otherwise
         assert clip_boxes(boxes, height=10, width=10).tolist() == [[0, 0, 10, 8]]
         assert inside_image(boxes, height=10, width=10).tolist() == [False]
-
-
-def test_an_overlap_of_exactly_the_threshold_is_not_above_it():
-    objects = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
-    anchors = torch.tensor([[0.0, 0.0, 8.0, 7.0], [0.0, 0.0, 8.0, 4.0], [0.0, 0.0, 8.0, 2.0]])
-    assert label_anchors(anchors, objects, positive=0.5, negative=0.25).tolist() == [1, -1, -1]
-    assert len(non_maximum_suppression(anchors[1:], torch.ones(2), threshold=0.5).kept) == 2
+        assert label_anchors(boxes, boxes).tolist() == [1]
 
 
 def test_box_coding_equals_torchvision():
@@ -190,6 +202,17 @@ def test_labels_equal_torchvision_on_the_photograph():
     assert torch.equal(label_anchors(anchors, objects), expected)
 
 
+def test_an_overlap_of_exactly_the_threshold_is_not_above_it():
+    """Ren et al. 2015, Sec. 3.1.2: "IoU overlap higher than 0.7", "lower than 0.3"."""
+    objects = torch.tensor([[0.0, 0.0, 10.0, 10.0]], dtype=torch.float64)
+    anchors = torch.tensor([[0.0, 0.0, 10.0, side] for side in (10, 7, 5, 3, 2)]).double()
+    assert iou(anchors, objects)[:, 0].tolist() == [1, 0.7, 0.5, 0.3, 0.2]
+    assert label_anchors(anchors, objects).tolist() == [1, -1, -1, -1, 0]
+    halves = label_anchors(anchors, objects, positive=0.5, negative=0.5)
+    assert halves.tolist() == [1, 1, -1, 0, 0]
+    assert len(non_maximum_suppression(anchors[[0, 2]], torch.ones(2), threshold=0.5).kept) == 2
+
+
 def test_an_object_that_no_anchor_fits_still_gets_a_positive_one():
     anchors = anchor_grid(10, 10, 16, anchor_shapes(scales=(64,), ratios=(1.0,)))
     thin = torch.tensor([[20.0, 20, 150, 30]], dtype=torch.float64)
@@ -240,7 +263,7 @@ NAN = torch.tensor([[0.0, 0.0, math.nan, 4.0]])
         (lambda: iou(ONE, NAN), "second: row 0 is NaN"),
         (lambda: iou(ONE.long(), ONE), "floating-point"),
         (lambda: iou(torch.zeros(3), ONE), "n×4"),
-        (lambda: iou(ONE, 1e200 * ONE.double()), "area of box 0 is too large"),
+        (lambda: iou(ONE, 1e200 * ONE.double()), "second: the area of box 0 is too large"),
         (lambda: encode(FLAT, ONE), "not greater than 0"),
         (lambda: encode(ONE.repeat(2, 1), ONE), "2 boxes, 1 anchors"),
         (lambda: decode(torch.zeros(1, 4), FLAT), "not greater than 0"),
@@ -265,26 +288,3 @@ NAN = torch.tensor([[0.0, 0.0, math.nan, 4.0]])
 def test_bad_input_is_refused_with_a_reason(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.parametrize(
-    ("dtype", "side"), [(torch.float16, 300.0), (torch.bfloat16, 300.0), (torch.float32, 1e20)]
-)
-def test_the_areas_of_large_boxes_do_not_overflow(dtype, side):
-    boxes = torch.tensor(
-        [[0, 0, side, side], [0, 0, side, side], [0, 0, side, side / 2]], dtype=dtype
-    )
-    found = iou(boxes, boxes)
-    assert found.dtype == dtype
-    expected = torch.tensor([[1, 1, 0.5], [1, 1, 0.5], [0.5, 0.5, 1]], dtype=dtype)
-    assert torch.allclose(found.double(), expected.double(), atol=1e-2)
-    scores = torch.tensor([0.9, 0.8, 0.7])
-    assert non_maximum_suppression(boxes[:2], scores[:2], 0.7).kept.tolist() == [0]
-
-
-def test_an_anchor_at_the_threshold_itself_is_no_object():
-    """The paper says "higher than 0.7"; torchvision's suppression drops what is above, too."""
-    objects = torch.tensor([[0.0, 0.0, 10.0, 10.0]]).double()
-    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 7.0]]).double()
-    assert iou(anchors, objects)[1, 0] == 0.7
-    assert label_anchors(anchors, objects).tolist() == [1, -1]

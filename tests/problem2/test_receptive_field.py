@@ -5,12 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from hw3utils.problem2.layers import layer_table
 from hw3utils.problem2.networks import (
     RegionProposalHead,
     alexnet,
     inception_naive,
+    inception_reduced,
     torchvision_network,
     vgg19,
 )
@@ -82,6 +84,36 @@ def test_known_receptive_fields_of_the_last_pool(network, size, known):
 
 
 @pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=2)],  # 9
+        [nn.Conv2d(1, 1, 3, dilation=3), nn.MaxPool2d(2, dilation=2), nn.Conv2d(1, 1, 3)],
+        [nn.Conv2d(1, 1, 5, padding="same"), nn.ReLU(inplace=True), nn.AvgPool2d(2)],
+        [nn.Conv2d(1, 1, 4, padding="same", dilation=3), nn.Conv2d(1, 1, 3, padding="valid")],
+        [nn.Conv2d(1, 1, 3), nn.LocalResponseNorm(5), nn.BatchNorm2d(1), nn.MaxPool2d(3, 2)],
+    ],
+)
+def test_the_stack_of_a_network_is_what_its_own_gradients_see(layers):
+    """The network itself, in two dimensions: all weights 1, and no maxima to choose one pixel."""
+    layers = [*layers, nn.Conv2d(1, 1, 1, stride=1)]
+    size = receptive_field(stack_of(layer_table(nn.Sequential(*layers), (1, 64, 64))))["size"]
+    average = [
+        nn.Conv2d(1, 1, m.kernel_size, m.stride, m.padding, m.dilation)
+        if isinstance(m, nn.MaxPool2d)
+        else m
+        for m in layers
+    ]
+    network = nn.Sequential(*average).double().eval()
+    for parameter in network.parameters():
+        nn.init.ones_(parameter)
+    x = torch.ones(1, 1, 64, 64, dtype=torch.float64, requires_grad=True)
+    y = network(x)
+    (gradient,) = torch.autograd.grad(y[0, 0, y.shape[2] // 2, y.shape[3] // 2], x)
+    rows = gradient[0, 0].nonzero()[:, 0]
+    assert int(rows.max() - rows.min()) + 1 == size.iloc[-1]
+
+
+@pytest.mark.parametrize(
     ("layers", "expected"),
     [
         ([nn.Conv2d(1, 1, 3, dilation=2), nn.Conv2d(1, 1, 3, dilation=2)], [(5, 1, 0)] * 2),
@@ -137,12 +169,7 @@ class Joined(nn.Module):
         lambda net, x, y: net.second(y) * y.mean((2, 3), keepdim=True),
         lambda net, x, y: net.second(x),
         lambda net, x, y: (y, net.second(x)),
-        lambda net, x, y: net.second(nn.functional.max_pool2d(y, 2)),
-        lambda net, x, y: nn.functional.max_pool2d(net.second(y), 2),
-        lambda net, x, y: net.second(y[..., ::2]),
-        lambda net, x, y: net.second(y.view(1, 2, 4, 16)),
-        lambda net, x, y: net.second(nn.functional.interpolate(y, scale_factor=2)),
-        lambda net, x, y: net.second(nn.functional.adaptive_avg_pool2d(y, 3)),
+        lambda net, x, y: net.second(functional.adaptive_avg_pool2d(y, 1)),
     ],
 )
 def test_what_is_no_single_chain_is_refused(join):
@@ -150,23 +177,84 @@ def test_what_is_no_single_chain_is_refused(join):
         stack_of(layer_table(Joined(join), (2, 8, 8)))
 
 
-def test_an_activation_written_as_a_function_leaves_a_chain_a_chain():
-    network = Joined(lambda net, x, y: net.second(torch.relu(y) * torch.sigmoid(y)))
+def add_in_place_through_a_view(x):
+    x[..., 1:].add_(x[..., :-1].clone())
+    return x
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda x: functional.max_pool2d(x, 3, 1, 1),
+        lambda x: functional.adaptive_avg_pool2d(x, 3),
+        lambda x: functional.conv2d(x, torch.ones(2, 2, 3, 3, device="meta"), padding=1),
+        lambda x: functional.pad(x, (1, 1, 1, 1)),
+        lambda x: functional.interpolate(x, scale_factor=2),
+        lambda x: torch.cat([x, x], dim=2),
+        lambda x: x + functional.avg_pool2d(x, 3, 1, 1),
+        lambda x: x.add_(functional.avg_pool2d(x, 3, 1, 1)),
+        lambda x: x[..., ::2],
+        lambda x: x.view(1, 2, 4, 16),
+        lambda x: x.flatten(1).view(1, 2, 8, 8),
+        lambda x: x.transpose(2, 3),
+        lambda x: x.mul(x.mean(dim=(2, 3), keepdim=True)),
+        add_in_place_through_a_view,
+        nn.Upsample(scale_factor=2),
+        nn.Softmax(dim=3),
+        nn.InstanceNorm2d(2),
+    ],
+)
+def test_what_a_layer_table_does_not_see_is_refused_between_layers_and_at_the_end(between):
+    for join in (
+        lambda net, x, y: net.second(between(y)),
+        lambda net, x, y: between(net.second(torch.relu(y))),
+    ):
+        with pytest.raises(ValueError, match="output of (first|second) is not simply"):
+            stack_of(layer_table(Joined(join), (2, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        torch.relu,
+        torch.Tensor.relu_,
+        functional.gelu,
+        functional.hardswish,
+        lambda x: torch.relu(x) * torch.sigmoid(x),
+        nn.Tanh(),
+        nn.Dropout().eval(),
+        nn.Identity(),
+    ],
+)
+def test_what_leaves_every_value_in_its_place_keeps_the_chain(between):
+    network = Joined(lambda net, x, y: net.second(between(y)))
+    assert stack_of(layer_table(network, (2, 8, 8))) == [(3, 1, 1)] * 2
+
+
+def test_a_chain_may_end_with_means_and_linear_layers():
+    network = Joined(lambda net, x, y: net.end(functional.adaptive_avg_pool2d(net.second(y), 1)))
+    network.end = nn.Sequential(nn.Flatten(), nn.Linear(2, 5), nn.ReLU(), nn.Linear(5, 2))
     assert stack_of(layer_table(network, (2, 8, 8))) == [(3, 1, 1)] * 2
 
 
 @pytest.mark.parametrize(
-    ("network", "shape"),
+    ("network", "shape", "last"),
     [
-        (inception_naive(), (256, 32, 32)),
-        (RegionProposalHead(), (512, 37, 37)),
-        (torchvision_network("resnet18"), (3, 64, 64)),
-        (torchvision_network("densenet121"), (3, 64, 64)),
+        (inception_naive(), (256, 32, 32), "branches.1x1.conv1x1"),
+        (inception_reduced(), (256, 32, 32), "branches.1x1.conv1x1"),
+        (torchvision_network("resnet50"), (3, 224, 224), "layer1.0.bn3"),
+        (torchvision_network("densenet121"), (3, 224, 224), "features.pool0"),
+        (RegionProposalHead(), (512, 37, 37), "objectness"),
     ],
 )
-def test_networks_with_branches_are_refused(network, shape):
-    with pytest.raises(ValueError, match="single chain"):
+def test_networks_with_branches_have_no_one_stack(network, shape, last):
+    with pytest.raises(ValueError, match=f"the output of {last} is not .* single chain"):
         stack_of(layer_table(network, shape))
+
+
+@pytest.mark.parametrize("name", ["vgg19", "alexnet"])
+def test_the_whole_network_is_one_chain_linear_layers_included(name):
+    assert layer_table(torchvision_network(name), (3, 224, 224))["chained"].all()
 
 
 def test_three_5x5_convolutions_in_two_dimensions():
@@ -193,6 +281,10 @@ def test_three_5x5_convolutions_in_two_dimensions():
         (lambda: stacked_receptive_field(2, 0), "kernel=0"),
         (
             lambda: stack_of(layer_table(nn.Conv2d(1, 1, (3, 5)), (1, 8, 8))),
+            "differs between height and width",
+        ),
+        (
+            lambda: stack_of(layer_table(nn.Conv2d(1, 1, 3, dilation=(1, 2)), (1, 8, 8))),
             "differs between height and width",
         ),
         (

@@ -86,7 +86,7 @@ def test_a_failing_cell_gives_status_1_names_the_cell_and_keeps_the_notebook(pro
     ("arguments", "words"),
     [
         (["run", "problem9"], "unknown problem problem9: choose from problem1"),
-        (["run", "--profile", "huge"], "unknown profile 'huge': choose one of smoke, laptop, full"),
+        (["run", "--profile", "huge"], "unknown profile 'huge': choose one of smoke, laptop, overnight, full"),
         (["run", "-p", "m=3"], "problem1 has no parameter m: choose from n, profile"),
         (["run", "-p", "profile=full"], "--profile"),
         (["run", "-p", "n"], "NAME=VALUE expected"),

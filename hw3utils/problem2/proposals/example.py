@@ -1,15 +1,15 @@
-"""From scored boxes to proposals: non-maximum suppression, and the steps around it.
+"""From scored boxes to proposals: non-maximum suppression, the steps around it, and a photograph.
 
-For what follows a region proposal network, not the network (`paper_networks.RegionProposalHead`).
+For what follows a region proposal network, not the network (`networks.RegionProposalHead`).
 Written to be read; torchvision's compiled operators give the same results, faster.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from skimage import data
+from torch import Tensor
 from torch.nn import functional
 
 from hw3utils.problem2.proposals.boxes import (
@@ -34,7 +34,7 @@ class SuppressionStep:
 
     kept: int  # the box that is kept: of those left, the one with the highest score
     score: float  # its score
-    suppressed: tuple[int, ...]  # the boxes dropped in this round, because they overlap it too much
+    suppressed: tuple[int, ...]  # the boxes dropped in this round: they overlap it too much
     overlaps: tuple[float, ...]  # their IoU with the kept box
     left: int  # boxes still undecided after this round
 
@@ -43,7 +43,7 @@ class SuppressionStep:
 class Suppression:
     """What `non_maximum_suppression` returns."""
 
-    kept: torch.Tensor  # indices (int64) of the boxes that stay, by falling score
+    kept: Tensor  # indices (int64) of the boxes that stay, by falling score
     steps: tuple[SuppressionStep, ...]  # the rounds, one for each box kept
 
 
@@ -51,36 +51,20 @@ class Suppression:
 class Proposals:
     """What `propose` returns, one attribute for each of its stages."""
 
-    decoded: torch.Tensor  # the box of every anchor, n×4, before clipping
-    clipped: torch.Tensor  # the same, cut at the image's borders
-    # Indices of the clipped boxes that are large enough, as suppression gets them.
-    large: torch.Tensor
-    kept: torch.Tensor  # indices of the boxes that survive suppression, by falling score
-    passed: torch.Tensor  # the first of ``kept``: the proposals that go on to the detector
+    decoded: Tensor  # the box of every anchor, n×4, before clipping
+    clipped: Tensor  # the same, cut at the image's borders
+    large: Tensor  # indices of the clipped boxes that are large enough, as suppression gets them
+    kept: Tensor  # indices of the boxes that survive suppression, by falling score
+    passed: Tensor  # the first of ``kept``: the proposals that go on to the detector
 
 
-def non_maximum_suppression(
-    boxes: torch.Tensor, scores: torch.Tensor, threshold: float = 0.7
-) -> Suppression:
+def non_maximum_suppression(boxes: Tensor, scores: Tensor, threshold: float = 0.7) -> Suppression:
     """Keep the best box, drop every other that overlaps it too much, and go on with the rest.
 
-    Greedy, by falling score; a box is dropped when its IoU with a kept one is greater than
-    ``threshold``. Of equal scores the first comes first, as in torchvision.
-
-    Parameters
-    ----------
-    boxes : torch.Tensor
-        n×4; n may be 0.
-    scores : torch.Tensor
-        n, any finite numbers: only their order matters.
-    threshold : float
-        Between 0 and 1; 0.7 in Ren et al. 2015, Sec. 3.3.
-
-    Raises
-    ------
-    ValueError
-        Malformed boxes, lengths that differ, scores that are not finite, or a threshold outside
-        0 to 1.
+    Greedy, by falling score; a box (of n×4) is dropped when its IoU with a kept one is greater than
+    ``threshold`` (0 to 1; 0.7 in Ren et al. 2015, Sec. 3.3). Of the ``scores`` (n, finite) only the
+    order matters, and of equal ones the first comes first, as in torchvision. Raises a ValueError
+    for anything else.
     """
     check_boxes("boxes", boxes)
     if scores.ndim != 1:
@@ -89,11 +73,13 @@ def non_maximum_suppression(
     check_finite("scores", scores)
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold}: an IoU lies between 0 and 1")
+    if boxes.dtype in (torch.float16, torch.bfloat16):
+        boxes = boxes.float()  # their IoU would be rounded to a thousandth and worse
     left = scores.argsort(descending=True, stable=True)
     steps = []
     while len(left):
         best, rest = left[0], left[1:]
-        # In float64: float32(0.1) is greater than 0.1, and a tie must not hang on that.
+        # Compared in float64, as in torchvision: in float32 the threshold would be rounded as well.
         overlaps = unchecked_iou(boxes[best].unsqueeze(0), boxes[rest])[0].double()
         drop = overlaps > threshold
         left = rest[~drop]
@@ -106,14 +92,14 @@ def non_maximum_suppression(
                 left=len(left),
             )
         )
-    kept = torch.tensor([step.kept for step in steps], dtype=torch.int64)
+    kept = torch.tensor([step.kept for step in steps], dtype=torch.int64, device=boxes.device)
     return Suppression(kept=kept, steps=tuple(steps))
 
 
 def propose(
-    anchors: torch.Tensor,
-    scores: torch.Tensor,
-    offsets: torch.Tensor,
+    anchors: Tensor,
+    scores: Tensor,
+    offsets: Tensor,
     image_size: tuple[int, int],
     threshold: float = 0.7,
     top: int = 300,
@@ -121,28 +107,10 @@ def propose(
 ) -> Proposals:
     """Turn an RPN's scores and offsets into proposals (Ren et al. 2015, Sec. 3.3, at test time).
 
-    Decode, clip at the image's borders, drop what is too small, suppress what overlaps a better
-    box, pass on the best.
-
-    Parameters
-    ----------
-    anchors, offsets : torch.Tensor
-        n×4 each.
-    scores : torch.Tensor
-        n: the objectness of each anchor.
-    image_size : tuple of int
-        Height and width in pixels.
-    threshold : float
-        IoU above which a box is suppressed.
-    top : int
-        Proposals passed on: 300 at test time, 2000 in training.
-    smallest : float
-        Boxes with a side shorter than this, in pixels, are dropped after clipping.
-
-    Raises
-    ------
-    ValueError
-        As in `boxes.decode` and `non_maximum_suppression`, or ``top`` is smaller than 1.
+    Decode n anchors (n×4) with their offsets (n×4), clip at the borders of an image (height and
+    width), drop boxes with a side under ``smallest`` pixels, suppress what overlaps a better box
+    (of higher objectness, n) by more than ``threshold``, pass on the ``top`` best: 300 at test
+    time, 2000 in training.
     """
     if top < 1:
         raise ValueError(f"top={top}: at least one proposal must be passed on")
@@ -168,30 +136,22 @@ OBJECTS = {
 _PHOTOGRAPH_SIDE = 512
 
 
-class SimulatedOutput(NamedTuple):
-    """What `simulate_rpn` returns: ``scores`` (n, between 0 and 1) and ``offsets`` (n×4)."""
-
-    scores: torch.Tensor
-    offsets: torch.Tensor
-
-
 @dataclass(frozen=True)
 class ProposalExample:
     """The region proposals of the example photograph, stage by stage."""
 
     image: np.ndarray  # 600×600×3 uint8
-    objects: torch.Tensor  # 3×4, the marked objects
+    objects: Tensor  # 3×4, the marked objects
     grid: tuple[int, int]  # rows and columns of the feature map
-    anchors: torch.Tensor  # n×4; the 9 of a position follow each other
-    inside: torch.Tensor  # n, bool: the anchor lies wholly inside the image
-    labels: torch.Tensor  # n: 1 object, 0 background, −1 no matter, among all anchors
-    scores: torch.Tensor  # n and n×4, from the simulated RPN
-    offsets: torch.Tensor
+    anchors: Tensor  # n×4; the 9 of a position follow each other
+    inside: Tensor  # n, bool: the anchor lies wholly inside the image
+    labels: Tensor  # n: 1 object, 0 background, −1 no matter, among all anchors
+    scores: Tensor  # n, from the simulated RPN
+    offsets: Tensor  # n×4, likewise
     proposals: Proposals  # what becomes of them
-    candidates: torch.Tensor  # indices of the anchors with the 100 highest scores, for drawing
-    # Non-maximum suppression among the candidates; its indices count within them.
-    suppression: Suppression
-    handful: torch.Tensor  # indices of six anchors, the two best of each object, to follow by hand
+    candidates: Tensor  # indices of the anchors with the 100 highest scores, for drawing
+    suppression: Suppression  # among the candidates; its indices count within them
+    handful: Tensor  # indices of six anchors, the two best of each object, to follow by hand
 
 
 def photograph() -> np.ndarray:
@@ -206,31 +166,20 @@ def photograph() -> np.ndarray:
     return enlarged[0].permute(1, 2, 0).round().byte().numpy()
 
 
-def object_boxes() -> torch.Tensor:
+def object_boxes() -> Tensor:
     """Return the boxes of `OBJECTS` on the enlarged photograph, 3×4 float64, in pixels."""
     scale = SHORTER_SIDE / _PHOTOGRAPH_SIDE
     return torch.tensor(list(OBJECTS.values()), dtype=torch.float64) * scale
 
 
-def simulate_rpn(anchors: torch.Tensor, objects: torch.Tensor, seed: int = 0) -> SimulatedOutput:
-    """Return what a fairly good RPN might say of each anchor. An illustration, not a network.
+def simulate_rpn(anchors: Tensor, objects: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Return scores (n, 0 to 1) and offsets (n×4) as a fairly good RPN might give each anchor.
 
-    The objectness is σ(12·(IoU − 0.5) + noise), with the anchor's largest IoU with an object and
-    standard normal noise. The offsets lead min(1, 2·IoU) of the way to that object's box, plus
-    normal noise of standard deviation 0.03: an anchor that hardly sees an object cannot tell where
-    its borders are.
-
-    Parameters
-    ----------
-    anchors, objects : torch.Tensor
-        n×4 and m×4, float64, m at least 1.
-    seed : int
-        Of the noise.
-
-    Raises
-    ------
-    ValueError
-        There are no objects, or boxes are malformed.
+    An illustration, not a network. The objectness is σ(12·(IoU − 0.5) + noise), with the anchor's
+    largest IoU with an object and standard normal noise. The offsets lead min(1, 2·IoU) of the way
+    to that object's box, plus normal noise of standard deviation 0.03: an anchor that hardly sees
+    an object cannot tell where its borders are. ``anchors`` (n×4) and ``objects`` (m×4, m at least
+    1) are float64.
     """
     if len(objects) == 0:
         raise ValueError("objects is empty: the simulation needs at least one object")
@@ -239,12 +188,10 @@ def simulate_rpn(anchors: torch.Tensor, objects: torch.Tensor, seed: int = 0) ->
     logits = 12 * (overlap - 0.5) + torch.from_numpy(noise.standard_normal(len(anchors)))
     way = (2 * overlap).clamp(max=1).unsqueeze(1)
     jitter = torch.from_numpy(noise.standard_normal((len(anchors), 4))) * 0.03
-    return SimulatedOutput(logits.sigmoid(), way * encode(objects[nearest], anchors) + jitter)
+    return logits.sigmoid(), way * encode(objects[nearest], anchors) + jitter
 
 
-def best_candidates(
-    boxes: torch.Tensor, scores: torch.Tensor, objects: torch.Tensor, count: int = 2
-) -> torch.Tensor:
+def best_candidates(boxes: Tensor, scores: Tensor, objects: Tensor, count: int = 2) -> Tensor:
     """Return the indices of the best boxes near each object: a handful to follow by hand.
 
     A box belongs to the object that it overlaps most. Of each object's boxes the ``count`` with the
@@ -262,15 +209,8 @@ def proposal_example(
 ) -> ProposalExample:
     """Return the example photograph's anchors, simulated scores, proposals and suppression.
 
-    Parameters
-    ----------
-    threshold : float
-        IoU above which a box is suppressed.
-    seed : int
-        Of the simulated RPN's noise.
-    image_size : tuple of int
-        Height and width in pixels. The photograph has 600×600; a wider frame asks how many anchors
-        and proposals there would be in it.
+    ``image_size`` is height and width in pixels. The photograph has 600×600; a wider frame asks how
+    many anchors and proposals there would be in it. ``seed`` is that of the simulated noise.
     """
     objects = object_boxes()
     grid = (image_size[0] // STRIDE, image_size[1] // STRIDE)

@@ -1,0 +1,251 @@
+"""The answers of 1.3 in words: batch size against learning rate, and the noise of the gradient.
+
+Each sentence says what the data say, or that they cannot tell: no number in it is typed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hw3utils.problem1 import tables
+from hw3utils.problem1.experiments import (
+    BATCH_SIZES,
+    CONTROL,
+    EQUAL_EPOCHS,
+    GROWING,
+    QUARTER,
+    REFERENCE_BATCH,
+    ROOT,
+    SHRINKING,
+    STABLE_GROWING,
+)
+from hw3utils.training.intervals import Interval
+from hw3utils.training.runs import FitResult
+
+LAWS = (GROWING, SHRINKING, ROOT, QUARTER)  # the first is the null: another seed of the same law
+
+
+def in_points(found: Interval) -> str:
+    """Return a difference of fractions, times 100, with its interval where there is one."""
+    text = f"{found.mean:+.2f} points".replace("-", "−")
+    if np.isnan(found.low):
+        return text
+    return f"{text}, {found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class BatchSizeAnswer:
+    """What the runs of 1.3 say. Intervals are 95 %, over seeds; NaN or None with one seed."""
+
+    # Mean absolute difference of the training losses, in nats, between the run with the growing
+    # batch and the run with the shrinking rate, or the control, after the stage that all share.
+    distance_mirror: float
+    distance_control: float
+    fallen: float  # how far the loss of the growing batch fell after that stage, in nats
+    # Whether halving the rate lies nearer to the growing batch than both wrong laws do: their
+    # paired differences over seeds are above zero. None: one seed cannot tell.
+    alike: bool | None
+    control_collapsed: bool  # whether the control lost what it had learned, in any seed
+    collapsed_seeds: int  # in how many
+    updates_growing: int  # weight updates
+    updates_mirror: int
+    # Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
+    accuracy_difference: float
+    accuracy_low: float
+    accuracy_high: float
+    standard_error: float  # of that difference, paired over seeds
+    # The same for the batch that grows from 64 on, where the learning rate was read off.
+    stable_difference: float
+    stable_low: float
+    stable_high: float
+    gap_growing: float  # accuracy on training images minus that on test images
+    gap_cyclical: float
+    seeds: int  # repetitions of each run
+    laws: dict[str, Interval]  # distance of each law, in nats; of the null under the name "doubled"
+
+    @property
+    def text(self) -> str:
+        """The answer in a few sentences, from the numbers."""
+        return " ".join((self.law_text, self.control_text, self.accuracy_text))
+
+    @property
+    def law_text(self) -> str:
+        """Whether doubling the batch acts like halving the rate."""
+        updates = f"{self.updates_growing:,} updates against {self.updates_mirror:,}"
+        halved, root, quarter = (self.laws[law] for law in ("halved", "√2", "quarter"))
+        distances = (
+            f"their training losses differ by {nats(halved)}, against {nats(root)} for a rate "
+            f"divided by √2 and {nats(quarter)} for one divided by 4"
+        )
+        if self.alike is None:
+            return f"**With one seed it cannot be told**: {distances}, with {updates}."
+        if self.alike:
+            verdict = "**Yes: doubling the batch acts like halving the rate**"
+        else:
+            verdict = "**It cannot be told that halving is the law**"
+        null = self.laws["doubled"]
+        return (
+            f"{verdict}: {distances} ({self.seeds} seeds, {updates}). Two seeds of the growing "
+            f"batch differ by {nats(null)}."
+        )
+
+    @property
+    def control_text(self) -> str:
+        """What became of the run in which nothing changed."""
+        return (
+            f"The control at batch size 32, in which neither changes, lost what it had learned in "
+            f"{self.collapsed_seeds} of {self.seeds} {'seeds' if self.seeds > 1 else 'seed'}."
+        )
+
+    @property
+    def accuracy_text(self) -> str:
+        """How the growing batch generalises beside the cyclical schedule."""
+        found = Interval(self.accuracy_difference, self.accuracy_low, self.accuracy_high)
+        stable = Interval(self.stable_difference, self.stable_low, self.stable_high)
+        gaps = f"{100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f}"
+        gaps = gaps.replace("-", "−")
+        return (
+            f"On the test images, against the cyclical rate of as many epochs, the growing batch "
+            f"{_verdict(found)} ({in_points(_hundredfold(found))}), and the one that grows from 64 "
+            f"on {_verdict(stable)} ({in_points(_hundredfold(stable))}); train − test gap {gaps}."
+        )
+
+
+def _verdict(found: Interval) -> str:
+    """Return what an interval of a difference says of the first arm."""
+    return {1: "is more accurate", -1: "is less accurate", 0: "cannot be told apart"}[found.sign]
+
+
+def _hundredfold(found: Interval) -> Interval:
+    return Interval(*(100 * value for value in found))
+
+
+def nats(found: Interval) -> str:
+    """Return a loss with its interval where there is one."""
+    text = f"{found.mean:.4f} nats"
+    return text if np.isnan(found.low) else f"{text} ({found.low:.4f} to {found.high:.4f})"
+
+
+def answer_batch_size(
+    arms: Mapping[str, Sequence[FitResult]], scores: pd.DataFrame
+) -> BatchSizeAnswer:
+    """Compute the closing answer of 1.3 from the curves and the test scores.
+
+    Parameters
+    ----------
+    arms : mapping of str to sequence of FitResult
+        The runs of `experiments.batch_size_runs`, with the same seeds each.
+    scores : DataFrame
+        From `tables.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
+    """
+    seeds = len(arms[GROWING])
+    distances = tables.law_distances(arms, (*LAWS, CONTROL))
+    laws = tables.law_intervals(distances)
+    wrong = [
+        tables.paired_difference(distances, "distance", law, SHRINKING, by="law")
+        for law in (ROOT, QUARTER)
+    ]
+    curve = np.mean([result.history["train_loss"] for result in arms[GROWING]], axis=0)
+    shared = arms[GROWING][0].history["batch_size"].to_numpy() == BATCH_SIZES[0]
+    accuracy, stable = (
+        tables.paired_difference(scores, "test_accuracy", arm, EQUAL_EPOCHS)
+        for arm in (GROWING, STABLE_GROWING)
+    )
+    paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
+    gaps = scores.groupby("arm")["gap"].mean()
+    collapsed = sum(map(tables.collapsed, arms[CONTROL]))
+    names = {"doubled": GROWING, "√2": ROOT, "halved": SHRINKING, "quarter": QUARTER}
+    missing = Interval(np.nan, np.nan, np.nan)
+    return BatchSizeAnswer(
+        distance_mirror=laws[SHRINKING].mean,
+        distance_control=laws[CONTROL].mean,
+        fallen=float(curve[shared][-1] - curve[-1]),
+        alike=None if seeds == 1 else all(found.sign == 1 for found in wrong),
+        control_collapsed=collapsed > 0,
+        collapsed_seeds=collapsed,
+        updates_growing=int(arms[GROWING][0].history["updates"].sum()),
+        updates_mirror=int(arms[SHRINKING][0].history["updates"].sum()),
+        accuracy_difference=accuracy.mean,
+        accuracy_low=accuracy.low,
+        accuracy_high=accuracy.high,
+        standard_error=float((paired[GROWING] - paired[EQUAL_EPOCHS]).sem()),
+        stable_difference=stable.mean,
+        stable_low=stable.low,
+        stable_high=stable.high,
+        gap_growing=float(gaps[GROWING]),
+        gap_cyclical=float(gaps[EQUAL_EPOCHS]),
+        seeds=seeds,
+        laws={name: laws.get(law, missing) for name, law in names.items()},
+    )
+
+
+def noise_answer(noise: pd.DataFrame, num_images: int) -> str:
+    """Return how the noise scale and the batch size compare, from `tables.stage_noise`."""
+    growing = noise[(noise["arm"] == GROWING) & noise["simple"].notna()]
+    missing = noise[noise["simple"].isna()]
+    beyond = growing[growing["batch_size"] > growing["high"]]
+    ends = growing.iloc[[0, -1]] if len(growing) else growing
+    said = " and ".join(
+        f"{row.simple:,.0f} images ({row.low:,.0f} to {row.high:,.0f}) after stage {row.stage}"
+        for row in ends.itertuples()
+    )
+    text = f"**In the growing run the gradient noise scale is {said or 'nowhere to be had'}.**"
+    if len(beyond):
+        sizes = ", ".join(f"{size:,}" for size in beyond["batch_size"])
+        text += f" The batch is larger than the whole interval at batch sizes {sizes}."
+    elif len(growing):
+        text += " No batch size lies above its stage's interval."
+    text += f" N/10 is {num_images / 10:,.0f}."
+    if len(missing):
+        rows = (f"{row.arm}, stage {row.stage}: {row.reason}" for row in missing.itertuples())
+        text += f" Missing: {'; '.join(rows)}."
+    return text
+
+
+def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
+    """Return where runs of one ε/B part, in words and as a batch size (None: nowhere told).
+
+    They part at the smallest batch size from which on every larger one failed, or ends with a
+    validation loss whose paired difference from that at batch size 64 has an interval without zero.
+    """
+    table = tables.sweep_table(runs)
+    failed = sorted(
+        {run.run.batch_sizes[0] for run in runs if run.diverged or tables.collapsed(run)}
+    )
+    signs = {
+        size: size in failed
+        or tables.paired_difference(
+            table, "validation_loss", size, REFERENCE_BATCH, by="batch_size"
+        ).sign
+        for size in sorted(set(table["batch_size"]) - {REFERENCE_BATCH})
+    }
+    larger = [size for size in signs if size > REFERENCE_BATCH]
+    parted = next(
+        (size for size in larger if all(signs[other] for other in larger if other >= size)), None
+    )
+    text = (
+        "**With one ε/B the curves cannot be told apart at any batch size tried.**"
+        if parted is None
+        else f"**With one ε/B the curves part from batch size {parted:,} on.**"
+    )
+    if table["seed"].nunique() == 1:
+        text = "**With one seed it cannot be told where curves of one ε/B part.**"
+    if failed:
+        text += f" Runs failed at {', '.join(f'{size:,}' for size in failed)}."
+    return text, parted
+
+
+def same_updates_answer(runs: Sequence[FitResult]) -> str:
+    """Return whether noise matters where the learning rates and the updates are the same."""
+    table = tables.sweep_table(runs)
+    sizes = sorted(set(table["batch_size"]))
+    found = tables.paired_difference(table, "validation_loss", sizes[-1], sizes[0], by="batch_size")
+    words = {1: "a higher", -1: "a lower", 0: "no demonstrably different"}[found.sign]
+    reach = "" if np.isnan(found.low) else f", {found.low:+.3f} to {found.high:+.3f}"
+    change = f"{found.mean:+.3f} nats{reach}".replace("-", "−")
+    return (
+        f"With as many updates at the same rate, batch size {sizes[-1]} ends with {words} "
+        f"validation loss than {sizes[0]} ({change})."
+    )
