@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from hw3utils import paths
-from hw3utils.problem1 import answers, experiments, figures, tables
+from hw3utils.problem1 import answers, experiments, tables
 from hw3utils.problem1.diagnostics import LRBounds
 from hw3utils.settings import Problem1
 from hw3utils.training import networks
@@ -148,24 +148,6 @@ def test_a_diverged_run_is_marked_in_the_tables():
     scores = tables.generalisation(arms, make_images(20), make_images(10))
     assert scores["diverged"].tolist() == [False, True]
     assert tables.summary(scores)["diverged"].to_dict() == {"cyclical": 0, "constant": 1}
-
-
-def test_a_diverged_run_gets_a_cross_at_its_last_finite_epoch():
-    run = experiments.schedule_runs(LRBounds(0.002, 0.06), 0.06, LAPTOP)["constant"]
-    found = [
-        result(run, [1.5, 1.0, 0.8]),
-        result(run, [2.0, 1.5, math.nan], diverged=True),
-        result(run, [math.nan], diverged=True),
-    ]
-    axes = figures.loss_by_epoch({"constant": found}, "made up").axes[0]
-    crosses = [line for line in axes.lines if line.get_marker() == "x"]
-    assert [line.get_xydata().tolist() for line in crosses] == [[[2, 1.5]], [[1, 0]]]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "constant",
-        "constant: diverged",
-    ]
-    alive = figures.loss_by_epoch({"constant": found[:1]}, "made up").axes[0]
-    assert not [line for line in alive.lines if line.get_marker() == "x"]
 
 
 @pytest.mark.parametrize(
