@@ -1,7 +1,7 @@
 """Figures of Problem 1: learning rates, schedules, batch sizes, noise.
 
-They draw what `tables` and `training.sweeps` return, and work with one seed (no bands, no
-intervals) as with many. A run that diverged is never drawn as a value: it is counted.
+They draw what `tables` and `training.sweeps` return, with one seed (no bands, no intervals) as with
+many. A run that diverged is never drawn as a value: it is counted, or marked where it was last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hw3utils.problem1 import tables
 from hw3utils.problem1.experiments import GROWING
@@ -21,525 +21,355 @@ from hw3utils.problem1.learning_rates import LRBounds, RangeTest, mean_curve
 from hw3utils.style import COLOURS, MARKERS
 from hw3utils.training.runs import FitResult
 
-BLUE, RED, GREEN, PINK, ORANGE = COLOURS[:5]
-GREY, LIGHT_GREY, DARK_RED = "#666666", "#BBBBBB", "#A00000"
+BLUE, RED, GREEN, ORANGE = *COLOURS[:3], COLOURS[4]
+GREY, LIGHT_GREY, DARK_RED = "#555555", "#BBBBBB", "#A00000"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 LOOKS = [
     {"color": colour, "linestyle": style, "marker": marker}
     for colour, style, marker in zip(COLOURS, STYLES, MARKERS, strict=True)
 ]
+FAR = 15  # points of accuracy by which an arm that failed lies below the others
+Results = Sequence[FitResult]  # of one arm: a run for each seed
 
 
 def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
     """Draw training loss against learning rate; below, the share of seeds that failed.
 
-    ``sweep`` is a `tables.sweep_table`. The line is the mean over seeds, broken at rates where a
-    seed failed; ``bounds`` are shaded.
+    ``sweep`` is a `tables.sweep_table`. The line is broken at rates where a seed failed.
     """
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(7.5, 5.4), sharex=True, height_ratios=(3, 1)
-    )
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7.5, 5), sharex=True, height_ratios=(3, 1))
     gathered = tables.by(sweep, "learning_rate")
-    learned, collapsed = sweep[~sweep["failed"]], sweep[sweep["collapsed"]]
-    rates = gathered["learning_rate"]
-    means = gathered["train_loss"].where(gathered["failed"] == 0)
-    above.plot(rates, means, color=BLUE, label="mean, where no seed failed")
-    above.plot(
-        learned["learning_rate"], learned["train_loss"], "o", color=BLUE, alpha=0.5, label="one run"
-    )
-    if len(collapsed):
-        above.plot(
-            collapsed["learning_rate"], collapsed["train_loss"], "o", markerfacecolor="none",
-            markeredgecolor=RED, markersize=7, label="one run, collapsed",
-        )  # fmt: skip
-    above.axvspan(*bounds, color=GREEN, alpha=0.14)
-    for name, lr, side, shift in zip(bounds._fields, bounds, ("right", "left"), (-4, 4)):
-        above.axvline(lr, color=GREEN, linewidth=1.2)
-        _note(above, f"{name} = {lr:.2g}", (lr, 0.03), (shift, 0), ha=side, color="#006B4E")
-    _guessing(above, 0.01, "left")
-    above.set_ylim(0, 1.12 * max(np.log(10), sweep["train_loss"].where(~sweep["diverged"]).max()))
-    above.set_ylabel("training loss (nats)")
+    rates, intact = gathered["learning_rate"], gathered["failed"] == 0
+    above.plot(rates, gathered["train_loss"].where(intact), color=BLUE, label="mean over seeds")
+    dots, hollow = ("learning_rate", "train_loss", "o"), {"color": RED, "fillstyle": "none"}
+    above.plot(*dots, data=sweep[~sweep["failed"]], color=BLUE, alpha=0.5, label="one run")
+    above.plot(*dots, data=sweep[sweep["collapsed"]], **hollow, label="one run, collapsed")
+    above.axvspan(*bounds, color=GREEN, alpha=0.2, linewidth=0)
+    look = {"color": "#006B4E", "fontsize": 9, "transform": above.get_xaxis_transform()}
+    above.text(bounds.lr_min, 0.03, f"lr_min = {bounds.lr_min:.2g} ", ha="right", **look)
+    above.text(bounds.lr_max, 0.03, f" lr_max = {bounds.lr_max:.2g}", ha="left", **look)
+    _level(above, np.log(10), "guessing: ln 10")
+    above.set(ylim=(0, 1.1 * above.get_ylim()[1]), ylabel="training loss (nats)", xscale="log")
     above.set_title("Training loss in the last epoch of runs at one constant learning rate")
-
-    left, width = rates / 1.2, rates * (1.2 - 1 / 1.2)
-    floor = np.zeros(len(rates))
-    for kind, colour in (("collapsed", ORANGE), ("diverged", DARK_RED)):
-        share = 100 * gathered[kind]
-        below.bar(left, share, width, floor, align="edge", color=colour, label=f"seeds: {kind}")
-        floor = floor + share
-    below.plot(rates, [0] * len(rates), "|", color=GREY, label="rate tried", clip_on=False)
-    below.set_ylim(0, 100)
-    below.set_yticks([0, 50, 100])
-    below.set_ylabel("failed (%)")
-    below.set_xscale("log")
+    collapsed, diverged = 100 * gathered["collapsed"], 100 * gathered["diverged"]
+    below.bar(rates, collapsed, 0.3 * rates, color=ORANGE, label="seeds that collapsed")
+    below.bar(rates, diverged, 0.3 * rates, collapsed, color=DARK_RED, label="seeds that diverged")
+    below.set(ylim=(0, 100), ylabel="failed (%)", xlabel="learning rate (log scale)")
     below.xaxis.set_major_locator(LogLocator(numticks=20))
-    below.set_xlabel("learning rate (log scale)")
-    _legend(figure, above, below, ncols=3)
-    return figure
+    return _framed(figure, above, below)
 
 
 def range_test_curve(tests: Sequence[RangeTest], rates: Mapping[str, float]) -> Figure:
-    """Draw the smoothed loss of every seed's range test, their mean, and what each rule reads off.
-
-    ``rates`` are those of `tables.rule_rates`: a dot on the mean curve for each.
-    """
+    """Draw the smoothed loss of each seed's test, their mean, and on it `tables.rule_rates`."""
     figure, axes = plt.subplots(figsize=(7.5, 4.6))
-    tried, mean = mean_curve(tests)
-    for number, test in enumerate(tests):
-        label = "one seed, smoothed" if number == 0 else None
+    for test, label in zip(tests, ["one seed, smoothed"] + len(tests) * [None], strict=False):
         axes.plot(test.learning_rates, test.smoothed, color=LIGHT_GREY, linewidth=1, label=label)
+    tried, mean = mean_curve(tests)
     axes.plot(tried, mean, color=BLUE, linewidth=2.4, label="mean over seeds")
     ends = [test.diverged_at for test in tests if test.diverged_at is not None]
-    if ends:
-        axes.plot(
-            ends, [0] * len(ends), "x", color=DARK_RED, markersize=8, markeredgewidth=2,
-            transform=axes.get_xaxis_transform(), clip_on=False, label="a seed's loss exploded",
-        )  # fmt: skip
-    heights = np.linspace(0.48, 0.08, len(rates))
-    for (name, rate), height in zip(sorted(rates.items(), key=lambda x: x[1]), heights):
-        loss = float(np.interp(np.log(rate), np.log(tried), mean))
+    _crosses_at_edge(axes, ends, 0, DARK_RED, "a seed's loss exploded")
+    dots = [(np.interp(rate, tried, mean), rate, rule) for rule, rate in rates.items()]
+    arrow = {"arrowstyle": "-", "color": RED, "linewidth": 0.8, "relpos": (1, 0.5)}
+    for number, (loss, rate, rule) in enumerate(sorted(dots)):  # the lowest dot, the lowest label
         axes.plot([rate], [loss], "o", color=RED, markersize=7, zorder=4)
         axes.annotate(
-            f"{name}: {rate:.2g}", (rate, loss), (0.03, height), textcoords="axes fraction",
-            va="center", fontsize=9, color="#9A4300",
-            arrowprops={"arrowstyle": "-", "color": RED, "linewidth": 0.7, "shrinkB": 4},
+            f"{rule}: {rate:.2g}", (rate, loss), (0.03, 0.06 + 0.1 * number), va="center",
+            textcoords="axes fraction", fontsize=9, color="#9A4300", arrowprops=arrow,
         )  # fmt: skip
-    axes.set_xscale("log")
     depth = mean[0] - mean.min()
-    axes.set_ylim(mean.min() - 0.15 * depth, mean[0] + 0.2 * depth)
-    axes.set_xlabel("learning rate (log scale), rising at every update")
-    axes.set_ylabel("training loss (nats)")
-    axes.set_title("LR range test: one short run for each seed while the learning rate rises")
-    _legend(figure, axes, ncols=3)
-    return figure
+    axes.set(xscale="log", ylim=(mean.min() - 0.15 * depth, mean[0] + 0.2 * depth))
+    axes.set(xlabel="learning rate (log scale), rising with every update")
+    axes.set(ylabel="training loss (nats)", title="LR range test: one short run for each seed")
+    return _framed(figure, axes)
 
 
 def schedule_lines(
     learning_rates: Mapping[str, Sequence[float]], title: str, updates_per_epoch: int
 ) -> Figure:
-    """Draw the learning rate of every update against epochs: more than two schedules apart."""
-    together = len(learning_rates) <= 2
-    rows, columns = (1, 1) if together else (2, -(-len(learning_rates) // 2))
-    size = (7.0, 3.4) if together else (9.6, 4.4)
-    figure, panels = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False
-    )
+    """Draw every update's learning rate against epochs, each schedule apart if more than two."""
+    apart = len(learning_rates) > 2
+    shape, size = ((2, -(-len(learning_rates) // 2)), (9.6, 4.4)) if apart else ((1, 1), (7, 3.4))
+    figure, panels = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False)
     for number, (name, rates) in enumerate(learning_rates.items()):
-        axes = panels[0, 0] if together else panels.flat[number]
-        epochs = np.arange(len(rates)) / updates_per_epoch
-        look = LOOKS[number] | {"marker": None} if together else {"color": BLUE}
-        axes.plot(epochs, rates, label=name, **look)
-        if not together:
-            axes.set_title(name, fontsize=9)
-    for axes in panels.flat[max(1, 1 if together else len(learning_rates)) :]:
-        axes.set_axis_off()
-        panels[0, axes.get_subplotspec().colspan.start].tick_params(labelbottom=True)
-    panels[0, 0].set_ylim(bottom=0)
-    _epochs(panels[0, 0], "")
-    figure.supxlabel("epoch", fontsize=10)
-    figure.supylabel("learning rate", fontsize=10)
-    _title(figure, title)
-    if together:
-        _legend(figure, panels[0, 0], ncols=2)
-    return figure
+        axes = panels.flat[number] if apart else panels[0, 0]
+        look = LOOKS[0 if apart else number] | {"marker": ""}
+        label = None if apart else name
+        axes.plot(np.arange(len(rates)) / updates_per_epoch, rates, label=label, **look)
+        axes.set_title(name if apart else "", fontsize=9)
+        axes.tick_params(labelbottom=True)
+        _epochs(axes)
+    for axes in panels.flat[len(learning_rates) :]:
+        axes.remove()
+    for axes in panels[:, 0]:
+        axes.set(ylim=(0, None), ylabel="learning rate")
+    return _framed(figure, axes, title=title)
 
 
-def train_and_validation(results: Sequence[FitResult], title: str) -> Figure:
+def train_and_validation(results: Results, title: str) -> Figure:
     """Draw loss and accuracy, training and validation, and the learning rate under each.
 
-    Mean and range over seeds. Training scores are means over an epoch's updates, so they stand in
-    its middle, validation scores at its end. Dotted lines mark the ends of a schedule's cycles.
+    Mean and range over seeds; dotted lines mark the ends of a schedule's cycles.
     """
     figure, panels = plt.subplots(2, 2, figsize=(9.2, 4.8), sharex=True, height_ratios=(3, 1))
     longest = max(results, key=lambda result: len(result.learning_rates))
-    run, updates = longest.run, longest.history["updates"].cumsum()
-    places = np.interp(
-        np.arange(len(longest.learning_rates)), [0, *updates], range(len(updates) + 1)
-    )
-    cycles = getattr(run.schedule, "cycles", 0)
-    for (axes, below), score, unit in zip(panels.T, ("loss", "accuracy"), ("nats", "%")):
-        looks = zip(("train", "validation"), ("training", "validation"), (-0.5, 0), LOOKS)
-        for part, label, shift, look in looks:
-            factor = 100 if score == "accuracy" else 1
-            _curve(axes, results, f"{part}_{score}", label, look, shift=shift, factor=factor)
-        axes.set_ylabel(f"{score} ({unit})")
+    ends = [0, *longest.history["updates"].cumsum()]  # of the epochs, in updates
+    places = np.interp(range(len(longest.learning_rates)), ends, range(len(ends)))
+    cycles = getattr(longest.run.schedule, "cycles", 0)
+    units = {"loss": "loss (nats)", "accuracy": "accuracy (%)"}
+    for (axes, below), score in zip(panels.T, units, strict=True):
+        _curve(axes, results, f"train_{score}", "training, mean over the epoch", **LOOKS[0])
+        _curve(axes, results, f"validation_{score}", "validation, after the epoch", **LOOKS[1])
+        axes.set_ylabel(units[score])
         below.plot(places, longest.learning_rates, color=GREY, linewidth=1.2)
-        below.set_ylim(bottom=0)
-        below.set_ylabel("learning rate")
-        for end in range(1, cycles + 1):
-            for panel in (axes, below):
-                panel.axvline(end * run.epochs / cycles, color=GREY, linestyle=":", linewidth=0.9)
+        below.set(ylim=(0, None), ylabel="learning rate")
+        if cycles:
+            _dotted((axes, below), np.linspace(0, longest.run.epochs, cycles + 1)[1:])
         _epochs(below, "epoch (dotted: end of a cycle)" if cycles else "epoch")
-    _title(figure, title)
-    _legend(figure, panels[0, 0], ncols=2)
-    return figure
+    return _framed(figure, panels[0, 0], title=title)
 
 
-def validation_by_arm(
-    arms: Mapping[str, Sequence[FitResult]], differences: pd.DataFrame, title: str
-) -> Figure:
-    """Draw validation accuracy against epochs, and the arms' differences with their intervals.
+def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, title: str) -> Figure:
+    """Draw validation accuracy against epochs, and `tables.differences` with their intervals.
 
-    ``differences`` has ``first``, ``second``, ``mean``, ``low`` and ``high``, in points. The axis
-    follows the arms that learned: one that does not end within 15 points of the best is named in
-    the legend as being below it.
+    The axis follows the arms that learned: where one ends that is `FAR` below, the legend says.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), width_ratios=(1.25, 1))
-    means = {name: 100 * _kept(results, "validation_accuracy").mean(axis=1)
-             for name, results in arms.items()}  # fmt: skip
-    best = np.nanmax([mean.iloc[-1] for mean in means.values()])
-    lowest = best
-    for (name, results), look in zip(arms.items(), LOOKS):
-        end = means[name].iloc[-1]
-        low = not end > best - 15
-        label = f"{name}: ends at {end:.0f} %, below" if low and end > 0 else name
-        _curve(left, results, "validation_accuracy", label, look, factor=100, band=len(arms) <= 3)
-        if not low:
-            lowest = min(lowest, means[name].iloc[len(means[name]) // 4 :].min())
-    margin = 0.08 * (best - lowest) + 0.1
-    left.set_ylim(lowest - margin, best + 2 * margin)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), width_ratios=(5, 4))
+    found = {arm: _over_seeds(results, "validation_accuracy") for arm, results in arms.items()}
+    means = pd.DataFrame({arm: values.mean(axis=1) for arm, values in found.items()})
+    ends = means.ffill().iloc[-1]
+    failed = ends < ends.max() - FAR
+    for (arm, results), look in zip(arms.items(), LOOKS, strict=False):
+        label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
+        _curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
+    lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()
+    margin = 0.1 * (ends.max() - lowest) + 0.1
+    left.set(ylim=(lowest - margin, ends.max() + 2 * margin), title="Mean over seeds")
     left.set_ylabel("validation accuracy (%)")
-    left.set_title("Mean over seeds")
     _epochs(left)
     _forest(right, differences)
-    _title(figure, title)
-    _legend(figure, left, ncols=3)
-    return figure
+    return _framed(figure, left, title=title)
 
 
 def _forest(axes: Axes, differences: pd.DataFrame) -> None:
-    """Draw differences as points with intervals round zero; filled where they exclude zero."""
-    same = differences["first"].nunique() == 1
-    names = differences["second"]
-    if not same:
-        names = differences["first"] + " −\n" + differences["second"]
-    places = np.arange(len(differences))[::-1]
+    """Draw differences as dots with their intervals round zero; one that is far off, in words."""
+    first, mean = differences["first"], differences["mean"]
+    same, large = first.nunique() == 1, mean.abs() > FAR
+    names = differences["second"] if same else first + " −\n" + differences["second"]
+    names = names.where(mean.notna(), names + "\n(a run diverged)")
+    names = names.mask(large, names + mean.map("\n({:.0f} points)".format))
+    places = -np.arange(len(mean))
+    reach = [mean - differences["low"], differences["high"] - mean]
     axes.axvline(0, color=GREY, linewidth=1)
-    for place, row in zip(places, differences.itertuples()):
-        if np.isnan(row.mean):
-            _note(axes, "a run diverged", (0, place), (6, 0), "data", color=DARK_RED, va="center")
-            continue
-        clear = row.low > 0 or row.high < 0
-        axes.plot([row.low, row.high], [place, place], color=BLUE)
-        axes.plot(
-            [row.mean], [place], "o", markersize=7, markeredgecolor=BLUE,
-            markerfacecolor=BLUE if clear else "white",
-        )  # fmt: skip
+    look = {"fmt": "o", "color": BLUE, "capsize": 4, "markersize": 7}
+    axes.errorbar(mean.mask(large), places, xerr=reach, **look)
     axes.set_yticks(places, names)
-    axes.set_ylim(-0.6, len(differences) - 0.4)
-    axes.margins(x=0.1)
-    who = f"{differences['first'].iloc[0]} minus the other" if same else "first minus second"
-    measured = differences["low"].notna().any()
-    axes.set_xlabel(f"{who} (points)\n" + (
-        "95 % interval; filled: it excludes 0" if measured else "mean only: one seed"
-    ))  # fmt: skip
-    axes.set_title("Differences, paired by seed")
-    axes.grid(visible=False, axis="y")
+    intervals = "95 % interval" if differences["low"].notna().any() else "mean only: one seed"
+    which = f"{first.iloc[0]} minus the other" if same else "first minus second"
+    axes.set(xlabel=f"{which} (points; {intervals})", title="Differences, paired by seed")
+    axes.set_ylim(places[-1] - 0.6, 0.6)
 
 
 def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
-    """Draw training loss and validation accuracy against log2(batch size).
-
-    ``one_run`` is a `tables.stage_scores` of the growing batch, ``separate`` a
-    `tables.sweep_table`: means over seeds and their range. Runs that diverged stand at the edge.
-    """
+    """Draw the growing batch's `tables.stage_scores` beside a `tables.sweep_table` over sizes."""
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 4.2))
-    alive, dead = separate[~separate["diverged"]], separate[separate["diverged"]]
-    for axes, column, factor, edge in zip(
-        panels, ("train_loss", "validation_accuracy"), (1, 100), (1, 0)
-    ):
-        for table, look, label in (
-            (one_run, LOOKS[0], "one run, growing batch"),
-            (alive, LOOKS[1], "a model of its own for each size"),
-        ):
-            wide = factor * table.pivot(index="batch_size", columns="seed", values=column)
-            wide.index = np.log2(wide.index)
-            _mean_and_range(axes, wide, label=label, **look)
-        if len(dead):
-            axes.plot(
-                np.log2(dead["batch_size"]), [edge] * len(dead), "x", color=RED, markersize=9,
-                markeredgewidth=2, transform=axes.get_xaxis_transform(), clip_on=False,
-                label="such a model diverged",
-            )  # fmt: skip
-        _batch_sizes(axes, sorted({*one_run["batch_size"], *separate["batch_size"]}))
-    _guessing(panels[0], 0.02, "left")
+    arms = {"one run, growing batch": one_run, "a model of its own for each size": separate}
+    for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
+        for (name, table), look in zip(arms.items(), LOOKS, strict=False):
+            _against_batch_size(axes, table, column, name, **look)
+    _level(panels[0], np.log(10), "guessing: ln 10")
     panels[0].set_ylabel("training loss (nats)")
     panels[1].set_ylabel("validation accuracy (%)")
-    _title(figure, "Batch size at the fixed learning rate lr_max: mean and range over seeds")
-    _legend(figure, panels[0], ncols=3)
-    return figure
+    title = "Batch size at the fixed learning rate lr_max: mean and range over seeds"
+    return _framed(figure, panels[0], title=title)
 
 
-def stage_curves(arms: Mapping[str, Sequence[FitResult]], laws: Sequence[str]) -> Figure:
-    """Draw training loss against epochs for each arm; below, each law minus the growing batch.
+def _against_batch_size(
+    axes: Axes, table: pd.DataFrame, column: str, label: str, **look: Any
+) -> None:
+    """Draw the mean and range over seeds, a dot for each; what is NaN is a cross at the edge."""
+    unit, edge = (100, 0) if column.endswith("accuracy") else (1, 1)
+    values = unit * table.pivot(index="batch_size", columns="seed", values=column)
+    sizes, values.index = values.index, np.log2(values.index)
+    _mean_and_range(axes, values, label=label, **look)
+    axes.plot(values, "o", color=look["color"], markersize=4, alpha=0.4)
+    lost = values.index[values.isna().any(axis=1)]
+    _crosses_at_edge(axes, lost, edge, look["color"], f"{label}: diverged")
+    axes.set_xticks(values.index, [f"{np.log2(size):.0f}\n{size:,}" for size in sizes])
+    axes.set_xlabel("log2(batch size), and batch size in images")
 
-    The differences are paired by seed. Mean and range over seeds; dotted lines end the stages.
+
+def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
+    """Draw training loss against epochs; below, each law minus the growing batch, seed by seed.
+
+    Mean and range over seeds; dotted lines end the stages.
     """
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(7.5, 6.4), sharex=True, height_ratios=(1.4, 1)
-    )
-    looks = dict(zip(arms, LOOKS))
-    for name, results in arms.items():
-        _curve(above, results, "train_loss", name, looks[name])
+    figure, panels = plt.subplots(2, 1, figsize=(7.5, 6.4), sharex=True, height_ratios=(4, 3))
+    above, below = panels
+    looks = dict(zip(arms, LOOKS, strict=False))
     growing = _over_seeds(arms[GROWING], "train_loss")
-    below.axhline(0, color=looks[GROWING]["color"], linewidth=1.4)
+    for arm, results in arms.items():
+        _curve(above, results, "train_loss", arm, **looks[arm])
     for law in laws:
-        apart = _over_seeds(arms[law], "train_loss") - growing
-        _mean_and_range(below, apart, **looks[law])
-    sizes = arms[GROWING][0].history["batch_size"].to_numpy()
-    for axes in (above, below):
-        for epoch in np.flatnonzero(np.diff(sizes)):
-            axes.axvline(epoch + 1.5, color=GREY, linestyle=":", linewidth=0.9)
-    above.set_yscale("log")
-    _plain_log(above.yaxis)
-    _guessing(above, 0.99, "right")
-    above.set_ylabel("training loss (nats, log scale)")
+        _mean_and_range(below, _over_seeds(arms[law], "train_loss") - growing, **looks[law])
+    below.axhline(0, color=looks[GROWING]["color"])
+    sizes = arms[GROWING][0].history["batch_size"]
+    _dotted(panels, np.flatnonzero(sizes.diff()[1:]) + 1)
+    _level(above, np.log(10), "guessing: ln 10")
+    _log_loss(above, "training")
     above.set_title("Training loss: mean and range over seeds")
-    below.set_ylabel("difference of losses (nats)")
-    below.set_title("Law minus growing batch, paired by seed")
+    below.set(title="Law minus growing batch, paired by seed", ylabel="difference (nats)")
     _epochs(below, "epoch (dotted: the end of a stage)")
-    _legend(figure, above, ncols=3)
-    return figure
+    below.set_xlim(0, len(sizes))
+    return _framed(figure, above)
 
 
 def noise_scale_by_stage(noise: pd.DataFrame, num_images: int) -> Figure:
-    """Draw the gradient noise scale after each stage, beside the batch size and N/10.
-
-    ``noise`` is a `tables.stage_noise`. A value that is missing is a note with its reason.
-    """
+    """Draw `tables.stage_noise` beside batch size and N/10; what is missing gives its reason."""
     figure, axes = plt.subplots(figsize=(7.5, 4.6))
     for number, (arm, rows) in enumerate(noise.groupby("arm", sort=False)):
-        places = rows["stage"] + 0.12 * (number - 0.5)
-        low = rows["low"].clip(lower=1).fillna(rows["simple"])
-        high = rows["high"].fillna(rows["simple"])
-        axes.errorbar(
-            places, rows["simple"], yerr=[rows["simple"] - low, high - rows["simple"]], capsize=3,
-            label=f"noise scale: {arm}", **LOOKS[number] | {"linewidth": 1.2},
-        )  # fmt: skip
-        for place, row in zip(places, rows.itertuples()):
-            if row.missing:
-                _note(
-                    axes, f"missing: {row.reason}", (place, 0.03), rotation=90, va="bottom",
-                    ha="center", color=LOOKS[number]["color"],
-                )  # fmt: skip
+        places, simple = rows["stage"] + 0.14 * (number - 0.5), rows["simple"]
+        reach = [simple - rows["low"].clip(lower=1), rows["high"] - simple]
+        look = LOOKS[number] | {"linewidth": 1.2, "capsize": 3, "label": f"noise scale: {arm}"}
+        axes.errorbar(places, simple, yerr=reach, **look)
+        look = {"rotation": 90, "ha": "center", "color": look["color"], "fontsize": 8}
+        look["transform"] = axes.get_xaxis_transform()
+        for place, row in rows[rows["missing"] > 0].iterrows():
+            axes.text(places[place], 0.03, f"missing: {row['reason']}", **look)
     grown = noise[noise["arm"] == GROWING]
-    axes.step(
-        grown["stage"], grown["batch_size"], where="mid", color=GREEN, linestyle="-.",
-        label="batch size that grows",
-    )  # fmt: skip
-    axes.axhline(num_images / 10, color=GREY, linestyle=":")
-    _note(
-        axes, f"N/10 = {num_images / 10:,.0f}", (0.01, num_images / 10), (0, 3),
-        ("axes fraction", "data"), color=GREY,
-    )  # fmt: skip
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.set_ylabel("images (log scale)")
+    look = {"color": GREEN, "linestyle": "-.", "label": "batch size that grows"}
+    axes.step(grown["stage"], grown["batch_size"], where="mid", **look)
+    _level(axes, num_images / 10, f"N/10 = {num_images / 10:,.0f}")
+    axes.set(yscale="log", ylabel="images (log scale)", xlabel="after stage")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xticks(sorted(noise["stage"].unique()))
-    axes.set_xlabel("after stage")
     axes.set_title("Gradient noise scale as training goes on (bars: 95 % interval)")
-    _legend(figure, axes, ncols=3)
-    return figure
+    return _framed(figure, axes)
 
 
-def same_noise(same_noise: Sequence[FitResult], same_updates: Sequence[FitResult]) -> Figure:
+def same_noise(same_noise: Results, same_updates: Results) -> Figure:
     """Draw validation losses of runs with one ε/B, and of runs with one rate and many updates.
 
-    Left: against epochs, the mean over seeds of each batch size of ``same_noise``. Right: after
-    the last epoch, each run of ``same_updates`` and their means.
+    Left: against epochs, the mean over seeds of each batch size. Right: after the last epoch.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.4), width_ratios=(1.3, 1))
-    sizes = sorted({result.run.batch_sizes[0] for result in same_noise})
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.4), width_ratios=(4, 3))
+    sizes = sorted({result.run.batch_size for result in same_noise})
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(sizes)))
-    for number, (size, shade) in enumerate(zip(sizes, shades)):
-        results = [result for result in same_noise if result.run.batch_sizes[0] == size]
-        look = {"color": shade, "marker": MARKERS[number]}
+    for size, shade, marker in zip(sizes, shades, MARKERS, strict=False):
+        results = [result for result in same_noise if result.run.batch_size == size]
         label = f"B = {size:,}, ε = {results[0].run.schedule.lr:.2g}"
-        _curve(left, results, "validation_loss", label, look, band=False)
-    left.set_yscale("log")
-    _plain_log(left.yaxis)
-    left.set_ylabel("validation loss (nats, log scale)")
-    left.set_title("The same ε/B: mean over seeds")
+        _curve(left, results, "validation_loss", label, band=False, color=shade, marker=marker)
+    _log_loss(left, "validation")
     _epochs(left)
-    ends = pd.DataFrame(
-        {"size": result.run.batch_sizes[0],
-         "loss": np.nan if result.diverged else result.final["validation_loss"]}
-        for result in same_updates
-    )  # fmt: skip
-    means = ends.groupby("size")["loss"].mean()
-    right.plot(np.log2(means.index), means, color=BLUE, label="mean")
-    right.plot(np.log2(ends["size"]), ends["loss"], "o", color=BLUE, alpha=0.5)
-    _batch_sizes(right, list(means.index))
-    right.margins(x=0.15)
-    right.set_ylabel("final validation loss (nats)")
+    left.set_title("The same ε/B: mean over seeds")
+    ends = tables.sweep_table(same_updates)
+    _against_batch_size(right, ends, "validation_loss", "one ε (right)", color=RED, marker="o")
+    right.set(ylabel="validation loss at the end (nats)", xmargin=0.15)
     right.set_title("The same rate and number of updates")
-    _legend(figure, left, ncols=4)
-    return figure
+    return _framed(figure, left, right)
 
 
 def generalisation(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """Draw each arm's test accuracy, a dot for each seed and the mean, and its train–test gap.
 
-    ``scores`` has a row for each ``arm`` and seed; ``table`` is its `tables.summary`. Arms stand
-    under their number of epochs. One in which a seed failed (collapsed, diverged or below 50 %) is
-    named in words, so that the others can be told apart.
+    ``table`` is the `tables.summary` of ``scores``; arms with equal ``epochs`` stand together. Of
+    one in which a seed failed, words tell the accuracy: the others can be told apart.
     """
-    places, heads = _grouped_places(table["epochs"])
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9.2, 0.27 * (len(places) + len(heads)) + 1.2), sharey=True,
-        width_ratios=(1.5, 1),
+    groups = table.groupby("epochs", sort=False)
+    figure, panels = plt.subplots(
+        len(groups), 2, figsize=(9.2, 0.3 * len(table) + 0.7 * len(groups) + 0.6), squeeze=False,
+        sharex="col", sharey="row", height_ratios=groups.size() + 0.5, width_ratios=(3, 2),
     )  # fmt: skip
-    for arm, row in table.iterrows():
-        accuracy = 100 * scores.loc[scores["arm"] == arm, "test_accuracy"]
-        if failure := _failure(row, accuracy):
-            _note(
-                left, failure, (0.02, places[arm]), (0, 0), ("axes fraction", "data"),
-                va="center", color=DARK_RED,
-            )  # fmt: skip
-            continue
-        left.plot(accuracy, [places[arm]] * len(accuracy), "o", color=BLUE, alpha=0.45)
-        left.plot([accuracy.mean()], [places[arm]], "|", color=BLUE, markersize=13, mew=2.4)
-        right.barh(places[arm], 100 * row["gap"], 0.6, color=ORANGE)
-    for epochs, place in heads.items():
-        _note(
-            left, f"{epochs} epochs", (0, place), (-6, 0), ("axes fraction", "data"), ha="right",
-            va="center", weight="bold",
-        )  # fmt: skip
-    left.set_yticks([places[arm] for arm in table.index], table.index)
-    left.margins(x=0.08)
-    left.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
+    for (left, right), (epochs, group) in zip(panels, groups, strict=True):
+        for place, (arm, row) in enumerate(group.iterrows()):
+            seeds = scores[scores["arm"] == arm]
+            accuracy, diverged = 100 * seeds["test_accuracy"], seeds["diverged"]
+            failed = diverged | seeds["collapsed"] | (accuracy < 50)
+            if failed.any():
+                how = "diverged or collapsed" if diverged.any() else "collapsed"
+                text = f"{how} in {failed.sum()} of {len(seeds)} seeds: {accuracy.mean():.1f} %"
+                look = {"color": DARK_RED, "transform": left.get_yaxis_transform()}
+                left.text(0.02, place, text, va="center", **look)
+                continue
+            left.plot(accuracy, [place] * len(accuracy), "o", color=BLUE, alpha=0.45)
+            left.plot([accuracy.mean()], [place], "|", color=BLUE, markersize=13, mew=2.4)
+            right.barh(place, 100 * row["gap"], 0.6, color=ORANGE)
+        left.set_yticks(range(len(group)), group.index)
+        left.set(ylim=(len(group) - 0.4, -0.6), title=f"{epochs} epochs", xmargin=0.08)
+    left.set_xlabel("test accuracy (%): dots are seeds, lines their mean")
     right.set_xlabel("training − test accuracy (points)")
-    left.set_title("Test accuracy of the final models")
-    right.set_title("How much better on training images")
-    for axes in (left, right):
-        axes.grid(visible=False, axis="y")
-    return figure
+    title = "Test accuracy of the final models, and how much better on training images"
+    return _framed(figure, title=title)
 
 
-def _grouped_places(epochs: pd.Series) -> tuple[dict[str, float], dict[int, float]]:
-    """Return the heights of the arms and, above each group of equal epochs, of its heading."""
-    places, heads, height = {}, {}, 0.0
-    for number, group in epochs.groupby(epochs, sort=False):
-        heads[number] = height
-        for arm in group.index:
-            height -= 1
-            places[arm] = height
-        height -= 1.2
-    return places, heads
+def _over_seeds(results: Results, column: str) -> pd.DataFrame:
+    """Return a column of the histories, in nats or %: a row for each epoch, a column for each seed.
 
-
-def _failure(row: pd.Series, accuracy: pd.Series) -> str | None:
-    """Say how many seeds of an arm failed, and its mean accuracy in %; None if none did."""
-    counts = {
-        "diverged": int(row["diverged"]),
-        "collapsed": int(row["collapsed"]),
-        "below 50 %": int((accuracy < 50).sum()),
-    }
-    word = next((word for word, count in counts.items() if count), None)
-    if word is None:
-        return None
-    return f"{word} in {counts[word]} of {len(accuracy)} seeds: {accuracy.mean():.1f} %"
-
-
-def _over_seeds(results: Sequence[FitResult], column: str) -> pd.DataFrame:
-    """Return a column of the histories: a row for each epoch, a column for each seed."""
-    columns = {result.run.seed: result.history.set_index("epoch")[column] for result in results}
-    return pd.DataFrame(columns)
-
-
-def _kept(results: Sequence[FitResult], column: str) -> pd.DataFrame:
-    """Return the same for the seeds that did not diverge; for all where none is left."""
-    return _over_seeds([result for result in results if not result.diverged] or results, column)
-
-
-def _curve(
-    axes: Axes,
-    results: Sequence[FitResult],
-    column: str,
-    label: str,
-    look: Mapping[str, Any],
-    *,
-    factor: float = 1,
-    shift: float = 0,
-    band: bool = True,
-) -> None:
-    """Draw a column's mean over the seeds that did not diverge, and the range as a band.
-
-    A cross marks the last finite value of each run that diverged, at the bottom if it has none.
+    Seeds that diverged are left out, if any other is left. Training scores are means over an
+    epoch's updates, so they stand in its middle.
     """
-    values = factor * _kept(results, column)
-    values.index = values.index + shift
-    lost = [result for result in results if result.diverged]
-    if lost:
-        label = f"{label} ({len(lost)} of {len(results)} diverged)"
-    _mean_and_range(axes, values, band=band, label=label, **look)
-    for result in lost:
-        finite = factor * result.history.set_index("epoch")[column].dropna()
-        epoch, value, transform = 1, 0.0, axes.get_xaxis_transform()
-        if len(finite):
-            epoch, value, transform = finite.index[-1], finite.iloc[-1], axes.transData
-        axes.plot(
-            [epoch + shift], [value], "x", transform=transform, color=look["color"], markersize=9,
-            markeredgewidth=2.2, clip_on=False,
-        )  # fmt: skip
+    kept = [result for result in results if not result.diverged] or results
+    found = {result.run.seed: result.history.set_index("epoch")[column] for result in kept}
+    values = pd.DataFrame(found) * (100 if column.endswith("accuracy") else 1)
+    return values.set_index(values.index - (0.5 if column.startswith("train") else 0))
+
+
+def _curve(axes: Axes, results: Results, column: str, label: str, **look: Any) -> None:
+    """Draw a column's mean over the seeds that did not diverge, and their range.
+
+    The legend counts those that did; a cross below marks the epoch in which each ended.
+    """
+    lost = [result.history["epoch"].iloc[-1] for result in results if result.diverged]
+    label = f"{label} ({len(lost)} of {len(results)} diverged)" if lost else label
+    _mean_and_range(axes, _over_seeds(results, column), label=label, **look)
+    _crosses_at_edge(axes, lost, 0, look["color"])
 
 
 def _mean_and_range(axes: Axes, values: pd.DataFrame, band: bool = True, **look: Any) -> None:
     """Draw the mean over the columns against the index, and a band from lowest to highest."""
     axes.plot(values.index, values.mean(axis=1), markersize=4, **look)
     if band and values.shape[1] > 1:
-        axes.fill_between(
-            values.index, values.min(axis=1), values.max(axis=1), color=look["color"], alpha=0.15,
-            linewidth=0,
-        )  # fmt: skip
+        low, high = values.min(axis=1), values.max(axis=1)
+        axes.fill_between(values.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _guessing(axes: Axes, x: float, side: str) -> None:
-    """Mark the loss of guessing among ten classes; its label stands at ``x`` of the width."""
-    axes.axhline(np.log(10), color=GREY, linestyle="--", linewidth=0.9, zorder=0)
-    place = (x, np.log(10))
-    _note(axes, "guessing: ln 10", place, (0, 3), ("axes fraction", "data"), ha=side, color=GREY)
+def _crosses_at_edge(axes: Axes, places: Sequence, edge: int, colour: Any, label: str = "") -> None:
+    """Mark places along x at the lower (0) or upper (1) edge of a panel."""
+    look = {"color": colour, "markersize": 8, "mew": 2, "clip_on": False, "label": label}
+    if len(places):
+        axes.plot(places, [edge] * len(places), "x", transform=axes.get_xaxis_transform(), **look)
 
 
-def _note(
-    axes: Axes,
-    text: str,
-    place: tuple[float, float],
-    offset: tuple[float, float] = (0, 0),
-    coordinates: Any = ("data", "axes fraction"),
-    **look: Any,
-) -> None:
-    """Write a few words at ``place``, ``offset`` points away."""
-    axes.annotate(
-        text, place, offset, xycoords=coordinates, textcoords="offset points",
-        **{"fontsize": 8} | look,
-    )  # fmt: skip
+def _level(axes: Axes, value: float, text: str) -> None:
+    """Mark a value by a line across, with its label."""
+    axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+    place = axes.get_yaxis_transform()
+    axes.text(0.01, value, text, va="bottom", color=GREY, fontsize=8, transform=place)
+
+
+def _dotted(panels: Sequence[Axes], epochs: Sequence[float]) -> None:
+    for axes in panels:
+        axes.vlines(epochs, 0, 1, GREY, ":", linewidth=0.9, transform=axes.get_xaxis_transform())
 
 
 def _epochs(axes: Axes, label: str = "epoch") -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel(label)
 
 
-def _batch_sizes(axes: Axes, sizes: Sequence[int]) -> None:
-    """Label a log2 axis with the logarithm and, below it, the batch size."""
-    axes.set_xticks(np.log2(sizes), [f"{np.log2(size):.0f}\n{size:,}" for size in sizes])
-    axes.set_xlabel("log2(batch size), and batch size in images")
+def _log_loss(axes: Axes, part: str) -> None:
+    """Make the y axis logarithmic, with plain numbers: it spans a factor of ten or so."""
+    axes.set(yscale="log", ylabel=f"{part} loss (nats, log scale)")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
 
 
-def _plain_log(axis: Any) -> None:
-    """Label a log axis of one or two decades with plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-
-
-def _title(figure: Figure, title: str) -> None:
+def _framed(figure: Figure, *panels: Axes, title: str = "") -> Figure:
+    """Put a title above the figure and one legend for the panels given below it, off the data."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-
-
-def _legend(figure: Figure, *panels: Axes, ncols: int) -> None:
-    """Put one legend for the panels given below the figure, off the data."""
-    found = [axes.get_legend_handles_labels() for axes in panels]
-    handles, labels = (sum(part, []) for part in zip(*found, strict=True))
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+    handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
+    rows = -(-len(handles) // 4)
+    if handles:
+        columns = -(-len(handles) // rows)
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    return figure

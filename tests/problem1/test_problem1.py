@@ -1,6 +1,5 @@
-"""Problem 1's tables, figures, answers and committed results, and the notebook killed half way."""
+"""Problem 1's committed results, which hold together, and its notebook killed half way."""
 
-import dataclasses
 import json
 import math
 import os
@@ -9,135 +8,80 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from hw3utils import paths
-from hw3utils.problem1 import answers, experiments, figures, tables
-from hw3utils.problem1.learning_rates import LRBounds
-from hw3utils.settings import Problem1
-from hw3utils.training import networks
-from hw3utils.training.runs import FitResult
-from made_up import make_images
+from hw3utils.problem1 import experiments
+from hw3utils.problem1.learning_rates import RULES
 
-LAPTOP = Problem1.for_profile("laptop")
+RESULTS = paths.project_root() / "answers" / "results"
 
 
-def result(run, losses, diverged=False):
-    epochs = len(losses)
-    history = pd.DataFrame(
-        {
-            "epoch": range(1, epochs + 1),
-            "batch_size": run.batch_sizes[:epochs],
-            "updates": [-(-48_000 // size) for size in run.batch_sizes[:epochs]],
-            "train_loss": losses,
-            "validation_loss": losses,
-            "validation_accuracy": [1 / (1 + loss) for loss in losses],
-            "seconds": 1.0,
-        }
-    )
-    return FitResult(run, history, None, {}, {}, diverged)
+@pytest.fixture(scope="module")
+def found():
+    return json.loads((RESULTS / "problem1.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("mirror", "alike"), [(0.01, True), (0.5, False)])
-def test_the_closing_answer_follows_from_the_curves(mirror, alike):
-    runs = experiments.batch_size_runs(0.06, LAPTOP)
-    base = np.linspace(1.0, 0.3, 8)
-    arms = {
-        experiments.GROWING: [result(runs[experiments.GROWING], base)],
-        experiments.SHRINKING: [result(runs[experiments.SHRINKING], base + mirror)],
-        experiments.CONTROL: [result(runs[experiments.CONTROL], base + 0.4)],
-    }
-    scores = pd.DataFrame(
-        {
-            "arm": [experiments.GROWING, experiments.EQUAL_EPOCHS],
-            "test_accuracy": [0.90, 0.92 if alike else 0.902],
-            "gap": [0.02, 0.03],
-        }
-    )
-    answer = answers.answer_batch_size(arms, scores, make_images(10_000))
-    assert answer.alike is alike
-    assert answer.distance_mirror == pytest.approx(mirror)
-    assert answer.standard_error == pytest.approx(0.0041, abs=2e-4)
-    assert answer.similar_accuracy is not alike
-    assert ("learned less" in answer.text) is alike
-    assert ("does not act like" in answer.text) is not alike
-    assert not answer.control_collapsed and "guessing" not in answer.text
-    assert (answer.updates_growing, answer.updates_mirror) == (2_990, 12_000)
-
-
-def test_seeds_are_averaged_and_spread_is_given():
-    scores = pd.DataFrame(
-        {"arm": ["a", "a", "b"], "seed": [0, 1, 0], "diverged": [False, True, False],
-         "validation_accuracy": [0.8, 0.9, 0.7], "test_accuracy": [0.8, 0.9, 0.7],
-         "train_accuracy": [0.9, 0.9, 0.9],
-         "gap": [0.1, 0.0, 0.2], "seconds": [1.0, 3.0, 5.0]}
-    )  # fmt: skip
-    table = tables.summary(scores)
-    assert table.loc["a", "test_accuracy"] == pytest.approx(0.85)
-    assert table.loc["a", "test_sd"] == pytest.approx(0.0707, abs=1e-4)
-    assert math.isnan(table.loc["b", "test_sd"])
-    assert table["seeds"].tolist() == [2, 1]
-    assert table["diverged"].tolist() == [1, 0]
-
-
-def test_a_diverged_run_is_marked_in_the_tables():
-    runs = experiments.schedule_runs(LRBounds(0.002, 0.06), 0.06, LAPTOP)
-    state = networks.build("lenet5", 10, 0).state_dict()
-    arms = {
-        name: [dataclasses.replace(result(runs[name], [1.0, 0.5], diverged), state=state)]
-        for name, diverged in (("cyclical", False), ("constant", True))
-    }
-    scores = tables.generalisation(arms, make_images(20), make_images(10))
-    assert scores["diverged"].tolist() == [False, True]
-    assert tables.summary(scores)["diverged"].to_dict() == {"cyclical": 0, "constant": 1}
-
-
-def test_a_diverged_run_gets_a_cross_at_its_last_finite_epoch():
-    run = experiments.schedule_runs(LRBounds(0.002, 0.06), 0.06, LAPTOP)["constant"]
-    found = [
-        result(run, [1.5, 1.0, 0.8]),
-        result(run, [2.0, 1.5, math.nan], diverged=True),
-        result(run, [math.nan], diverged=True),
-    ]
-    axes = figures.loss_by_epoch({"constant": found}, "made up").axes[0]
-    crosses = [line for line in axes.lines if line.get_marker() == "x"]
-    assert [line.get_xydata().tolist() for line in crosses] == [[[2, 1.5]], [[1, 0]]]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "constant",
-        "constant: diverged",
-    ]
-    alive = figures.loss_by_epoch({"constant": found[:1]}, "made up").axes[0]
-    assert not [line for line in alive.lines if line.get_marker() == "x"]
-
-
-def committed():
-    path = paths.project_root() / "answers" / "results" / "problem1.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def test_the_committed_results_are_those_of_a_laptop_run_and_hold_together():
-    found = committed()
-    assert found["profile"] == "laptop" and found["settings"]["changed"] == []
+def test_the_committed_results_are_those_of_a_night_with_seeds(found):
+    assert found["profile"] == "overnight" and found["settings"]["changed"] == []
+    assert found["settings"]["seeds"] >= 5 and found["settings"]["sweep_seeds"] >= 3
     assert 1e-5 < found["lr_min"] < found["lr_max"] < 0.77
+    assert found["seconds"] > 0 and found["environment"]["packages"]["torch"]
+
+
+def test_every_arm_learned_but_the_control(found):
     arms = {"cyclical", "constant", "1cycle", "linear decay", experiments.EQUAL_EPOCHS}
     arms |= {experiments.GROWING, experiments.SHRINKING, experiments.CONTROL}
     for scores in (found["test_accuracy"], found["validation_accuracy"]):
-        assert set(scores) == arms
+        assert arms < set(scores)
         learned = [score for arm, score in scores.items() if arm != experiments.CONTROL]
-        assert all(0.85 < accuracy < 0.94 for accuracy in learned)
-    assert found["noise_scale"] > 0 and found["seconds"] > 0
-    assert found["environment"]["packages"]["torch"]
+        assert all(0.80 < accuracy < 0.94 for accuracy in learned)
+
+
+def test_the_differences_are_those_of_the_table_paired_by_seed(found):
+    """Computed again from the CSV, with scipy's own paired test in place of our interval."""
+    scores = pd.read_csv(RESULTS / "problem1_generalisation.csv")
+    paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
+    assert len(found["differences"]) >= 8
+    for row in found["differences"]:
+        tested = stats.ttest_rel(paired[row["first"]], paired[row["second"]])
+        low, high = tested.confidence_interval(0.95)
+        mean = (paired[row["first"]] - paired[row["second"]]).mean()
+        expected = [100 * value for value in (mean, low, high)]
+        assert [row["mean"], row["low"], row["high"]] == pytest.approx(expected, abs=2e-3)
+
+
+def test_laws_and_noise_scales_have_intervals(found):
+    assert set(found["laws"]) == {"doubled", "√2", "halved", "quarter"}
+    for law in found["laws"].values():
+        assert 0 < law["mean"] and law["low"] < law["mean"] < law["high"]
+    stages = [f"after stage {stage}" for stage in range(1, 9)]
+    for scales in (found["noise_scales"], found["noise_scales_halved"]):
+        assert list(scales) == stages
+        for scale in scales.values():
+            missing = scale["value"] is None
+            assert bool(scale["reason"]) == missing
+            assert missing or 0 < scale["low"] < scale["value"] < scale["high"]
+
+
+def test_the_range_test_is_never_read_beyond_the_valley(found):
+    rules = found["range_test"]["rules"]
+    assert set(rules) == set(RULES)
+    lowest = rules["minimum"]["rate"]
+    assert all(rule["rate"] <= lowest for rule in rules.values())
+    assert found["range_test"]["lr_min"] < found["range_test"]["lr_max"] <= lowest
+    for rule in rules.values():
+        assert math.isnan(rule["failed"]) is False and rule["lowest"] <= rule["highest"]
 
 
 def test_the_committed_figures_are_those_the_notebook_saves():
     notebook = (paths.notebooks_dir() / "problem1.ipynb").read_text(encoding="utf-8")
-    for path in (paths.project_root() / "figures").glob("problem1_*.png"):
+    figures = list((paths.project_root() / "figures").glob("problem1_*.png"))
+    for path in figures:
         assert f'\\"{path.stem}\\"' in notebook, f"{path.name} is not made by the notebook"
-    assert notebook.count("save_figure(") == len(
-        list((paths.project_root() / "figures").glob("problem1_*.png"))
-    )
+    assert notebook.count("save_figure(") == len(figures)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
