@@ -167,9 +167,10 @@ def range_test(smoothed):
 def test_the_mean_curve_ends_where_the_first_range_test_ended():
     """Otherwise the last rates would show only the seeds that were lucky."""
     long, short = range_test([2.0, 1.0, 0.5, 0.4, 0.3]), range_test([4.0, 2.0, 1.5])
-    rates, losses = learning_rates.mean_curve([long, short])
-    assert rates.tolist() == HALF_DECADES[:3]
-    assert losses.tolist() == [3.0, 1.5, 1.0]
+    for tests in ([long, short], [short, long]):
+        rates, losses = learning_rates.mean_curve(tests)
+        assert rates.tolist() == HALF_DECADES[:3]
+        assert losses.tolist() == [3.0, 1.5, 1.0]
 
 
 def test_a_last_loss_that_is_not_finite_is_no_part_of_the_mean_curve():

@@ -113,9 +113,9 @@ def test_a_run_that_keeps_its_weights_trains_as_one_that_does_not(train, validat
     assert plain.states == [] and len(kept.states) == 4
     assert equal(plain.state, kept.state) and equal(kept.state, kept.states[-1])
     model = networks.build("lenet5", 10, 0)
-    for state, accuracy in zip(kept.states, kept.history["validation_accuracy"], strict=True):
+    for state, loss in zip(kept.states, kept.history["validation_loss"], strict=True):
         model.load_state_dict(state)
-        assert evaluate(model, validation, scale).accuracy == accuracy
+        assert evaluate(model, validation, scale).loss == loss
 
 
 def test_a_run_that_diverges_keeps_the_weights_up_to_there(train, validation, scale):
