@@ -34,7 +34,7 @@ from hw3utils.data.images import (
 )
 from hw3utils.problem1 import diagnostics, learning_rates
 from hw3utils.problem1 import experiments as problem1
-from hw3utils.problem2 import networks as paper_networks
+from hw3utils.problem2 import networks as papers
 from hw3utils.problem2 import receptive_field
 from hw3utils.problem2.layers import stack_savings
 from hw3utils.problem2.proposals import example
@@ -206,15 +206,15 @@ CALLS = [
     ("initial_head", (whole, whole, whole), last_layer.initial_head, None),
     ("fit_linear_classifier", (tensors(columns=3), labelled, whole, number),
      fit_linear_classifier, None),
-    ("profiles.problem1", (st.sampled_from(["n_train", "cycles", "seeds", "final_amplitude"]),
+    ("settings.problem1", (st.sampled_from(["n_train", "cycles", "seeds", "final_amplitude"]),
                            number | whole),
      lambda name, value: Problem1.for_profile("smoke", **{name: value}), None),
-    ("profiles.problem3", (st.sampled_from(["n_train", "image_size"]), number | whole),
+    ("settings.problem3", (st.sampled_from(["n_train", "image_size"]), number | whole),
      lambda name, value: Problem3.for_profile("smoke", **{name: value}), None),
-    ("profiles.problem4", (st.sampled_from(["pool", "k", "p", "temperature"]), number | whole),
+    ("settings.problem4", (st.sampled_from(["pool", "k", "p", "temperature"]), number | whole),
      lambda name, value: Problem4.for_profile("smoke", **{name: value}), None),
     ("stack_savings", (whole, whole), stack_savings, None),
-    ("same_padding", (whole,), paper_networks.same_padding, None),
+    ("same_padding", (whole,), papers.same_padding, None),
     ("build", (st.sampled_from(["lenet5", "x"]), whole, whole), networks.build, None),
     ("distillation_loss", (tensors(columns=3), tensors(columns=3), number),
      recipes.distillation_loss, None),
