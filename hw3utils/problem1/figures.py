@@ -369,7 +369,7 @@ def _framed(figure: Figure, *panels: Axes, title: str = "") -> Figure:
     """Put a title above the figure and one legend for the panels given below it, off the data."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
-    rows = -(-len(handles) // 4)
+    rows = -(-len(handles) // int(figure.get_figwidth() / 2.4))  # inches for each column
     if handles:
         columns = -(-len(handles) // rows)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)
