@@ -143,8 +143,9 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
         _curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
     lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()
     margin = 0.1 * (ends.max() - lowest) + 0.1
-    left.set(ylim=(lowest - margin, ends.max() + 2 * margin), title="Mean over seeds")
-    left.set_ylabel("validation accuracy (%)")
+    if np.isfinite(margin):  # any arm is left
+        left.set_ylim(lowest - margin, ends.max() + 2 * margin)
+    left.set(ylabel="validation accuracy (%)", title="Mean over seeds")
     _epochs(left)
     _forest(right, differences)
     return _framed(figure, left, title=title)
@@ -212,8 +213,8 @@ def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
     for law in laws:
         _mean_and_range(below, _over_seeds(arms[law], "train_loss") - growing, **looks[law])
     below.axhline(0, color=looks[GROWING]["color"])
-    sizes = arms[GROWING][0].history["batch_size"]
-    _dotted(panels, np.flatnonzero(sizes.diff()[1:]) + 1)
+    sizes = arms[GROWING][0].run.batch_sizes
+    _dotted(panels, np.flatnonzero(np.diff(sizes)) + 1)
     _level(above, np.log(10), "guessing: ln 10")
     _log_loss(above, "training")
     above.set_title("Training loss: mean and range over seeds")
@@ -359,7 +360,7 @@ def _epochs(axes: Axes, label: str = "epoch") -> None:
 def _log_loss(axes: Axes, part: str) -> None:
     """Make the y axis logarithmic, with plain numbers: it spans a factor of ten or so."""
     axes.set(yscale="log", ylabel=f"{part} loss (nats, log scale)")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
 
@@ -368,7 +369,7 @@ def _framed(figure: Figure, *panels: Axes, title: str = "") -> Figure:
     """Put a title above the figure and one legend for the panels given below it, off the data."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]
-    rows = -(-len(handles) // 4)
+    rows = -(-len(handles) // int(figure.get_figwidth() / 2.4))  # inches for each column
     if handles:
         columns = -(-len(handles) // rows)
         figure.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -106,7 +106,7 @@ def written(axes):
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_every_figure_can_be_saved_with_one_seed_and_with_many(seeds, tmp_path):
+def test_every_figure_is_drawn_with_one_seed_and_with_many(seeds):
     settings = Problem1.for_profile("smoke", sweep_seeds=seeds, seeds=seeds)
     schedules, stages = schedule_arms(settings, seeds), stage_arms(settings, seeds)
     rates = np.geomspace(1e-4, 1, 50).tolist()
@@ -140,8 +140,8 @@ def test_every_figure_can_be_saved_with_one_seed_and_with_many(seeds, tmp_path):
             figures.same_noise(equal["noise"], equal["updates"]),
             figures.generalisation(*score_table({("a", 8): [0.8] * seeds, ("b", 3): [0.9]})),
         ]
-        for number, figure in enumerate(drawn):
-            style.save_figure(figure, str(number), tmp_path)
+        for figure in drawn:
+            figure.draw_without_rendering()
 
 
 def test_a_diverged_rate_is_counted_below_and_has_no_dot_above():
@@ -210,6 +210,49 @@ def test_runs_that_diverge_are_counted_crossed_and_no_part_of_the_mean():
     assert legend(figure) == [f"{experiments.GROWING} (2 of 3 diverged)"]
     alive = figures.stage_curves({experiments.GROWING: found[:1]}, ())
     assert not crosses(alive.axes[0]) and legend(alive) == [experiments.GROWING]
+
+
+def test_no_figure_stops_where_all_runs_but_one_diverged():
+    settings = Problem1.for_profile("smoke", sweep_seeds=2, seeds=2)
+    runs = experiments.schedule_runs(BOUNDS, 0.01, 48_000, settings)
+    schedules = {name: arm(run, lost=(LATE, AT_ONCE)) for name, run in runs.items()}
+    runs = experiments.batch_size_runs(BOUNDS.lr_max, settings)
+    stages = {name: arm(run, lost=(AT_ONCE, LATE)) for name, run in runs.items()}
+    scores = tables.final_validation(schedules)
+    pairs = [(experiments.CYCLICAL, experiments.CONSTANT)]
+    equal = [
+        make_result(run, AT_ONCE, True) for run in experiments.same_noise_runs(BOUNDS, settings)
+    ]
+    updates = experiments.same_updates_runs(BOUNDS, settings)
+    separate = experiments.separate_runs(0.06, settings)
+    updates, separate = (
+        [
+            make_result(run, AT_ONCE if number else [1.0], bool(number))
+            for number, run in enumerate(runs)
+        ]
+        for runs in (updates, separate)
+    )
+    noise = noise_table().assign(simple=NAN, missing=1, reason="diverged")
+    most = [(place, seed) for place in range(10) for seed in range(2)][1:]
+    table, failed = score_table({("a", 8): [0.1, 0.1], ("b", 3): [0.1]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = [
+            figures.learning_rate_curve(sweep(settings, most), BOUNDS),
+            figures.train_and_validation(schedules[experiments.CYCLICAL], "made up"),
+            figures.validation_by_arm(
+                schedules, tables.differences(scores, "validation_accuracy", pairs), "made up"
+            ),
+            figures.batch_size_scores(
+                tables.stage_scores(stages[experiments.GROWING]), tables.sweep_table(separate)
+            ),
+            figures.stage_curves(stages, LAWS),
+            figures.noise_scale_by_stage(noise, 48_000),
+            figures.same_noise(equal, updates),
+            figures.generalisation(table, failed),
+        ]
+        for figure in drawn:
+            figure.draw_without_rendering()
 
 
 def test_an_arm_that_fails_does_not_squash_the_others():
