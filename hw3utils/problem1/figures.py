@@ -1,4 +1,4 @@
-"""Figures of Problem 1: learning rates, schedules, batch sizes, noise.
+"""Figures of 1.1 and 1.2, learning rates and schedules, and what all figures of Problem 1 share.
 
 They draw what `tables` and `training.sweeps` return, with one seed (no bands, no intervals) as with
 many. A run that diverged is never drawn as a value: it is counted, or marked where it was last.
@@ -7,7 +7,6 @@ many. A run that diverged is never drawn as a value: it is counted, or marked wh
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -16,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hw3utils.problem1 import tables
-from hw3utils.problem1.experiments import GROWING
 from hw3utils.problem1.learning_rates import LRBounds, RangeTest, mean_curve
 from hw3utils.style import COLOURS, MARKERS
 from hw3utils.training.runs import FitResult
@@ -48,7 +46,7 @@ def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
     look = {"color": "#006B4E", "fontsize": 9, "transform": above.get_xaxis_transform()}
     above.text(bounds.lr_min, 0.03, f"lr_min = {bounds.lr_min:.2g} ", ha="right", **look)
     above.text(bounds.lr_max, 0.03, f" lr_max = {bounds.lr_max:.2g}", ha="left", **look)
-    _level(above, np.log(10), "guessing: ln 10")
+    mark_level(above, np.log(10), "guessing: ln 10")
     above.set(ylim=(0, 1.1 * above.get_ylim()[1]), ylabel="training loss (nats)", xscale="log")
     above.set_title("Training loss in the last epoch of runs at one constant learning rate")
     collapsed, diverged = 100 * gathered["collapsed"], 100 * gathered["diverged"]
@@ -56,7 +54,7 @@ def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
     below.bar(rates, diverged, 0.3 * rates, collapsed, color=DARK_RED, label="seeds that diverged")
     below.set(ylim=(0, 100), ylabel="failed (%)", xlabel="learning rate (log scale)")
     below.xaxis.set_major_locator(LogLocator(numticks=20))
-    return _framed(figure, above, below)
+    return framed(figure, above, below)
 
 
 def range_test_curve(tests: Sequence[RangeTest], rates: Mapping[str, float]) -> Figure:
@@ -67,7 +65,7 @@ def range_test_curve(tests: Sequence[RangeTest], rates: Mapping[str, float]) -> 
     tried, mean = mean_curve(tests)
     axes.plot(tried, mean, color=BLUE, linewidth=2.4, label="mean over seeds")
     ends = [test.diverged_at for test in tests if test.diverged_at is not None]
-    _crosses_at_edge(axes, ends, 0, DARK_RED, "a seed's loss exploded")
+    draw_crosses_at_edge(axes, ends, 0, DARK_RED, "a seed's loss exploded")
     dots = [(np.interp(rate, tried, mean), rate, rule) for rule, rate in rates.items()]
     arrow = {"arrowstyle": "-", "color": RED, "linewidth": 0.8, "relpos": (1, 0.5)}
     for number, (loss, rate, rule) in enumerate(sorted(dots)):  # the lowest dot, the lowest label
@@ -80,7 +78,7 @@ def range_test_curve(tests: Sequence[RangeTest], rates: Mapping[str, float]) -> 
     axes.set(xscale="log", ylim=(mean.min() - 0.15 * depth, mean[0] + 0.2 * depth))
     axes.set(xlabel="learning rate (log scale), rising with every update")
     axes.set(ylabel="training loss (nats)", title="LR range test: one short run for each seed")
-    return _framed(figure, axes)
+    return framed(figure, axes)
 
 
 def schedule_lines(
@@ -97,12 +95,12 @@ def schedule_lines(
         axes.plot(np.arange(len(rates)) / updates_per_epoch, rates, label=label, **look)
         axes.set_title(name if apart else "", fontsize=9)
         axes.tick_params(labelbottom=True)
-        _epochs(axes)
+        epoch_axis(axes)
     for axes in panels.flat[len(learning_rates) :]:
         axes.remove()
     for axes in panels[:, 0]:
         axes.set(ylim=(0, None), ylabel="learning rate")
-    return _framed(figure, axes, title=title)
+    return framed(figure, axes, title=title)
 
 
 def train_and_validation(results: Results, title: str) -> Figure:
@@ -117,15 +115,15 @@ def train_and_validation(results: Results, title: str) -> Figure:
     cycles = getattr(longest.run.schedule, "cycles", 0)
     units = {"loss": "loss (nats)", "accuracy": "accuracy (%)"}
     for (axes, below), score in zip(panels.T, units, strict=True):
-        _curve(axes, results, f"train_{score}", "training, mean over the epoch", **LOOKS[0])
-        _curve(axes, results, f"validation_{score}", "validation, after the epoch", **LOOKS[1])
+        draw_curve(axes, results, f"train_{score}", "training, mean over the epoch", **LOOKS[0])
+        draw_curve(axes, results, f"validation_{score}", "validation, after the epoch", **LOOKS[1])
         axes.set_ylabel(units[score])
         below.plot(places, longest.learning_rates, color=GREY, linewidth=1.2)
         below.set(ylim=(0, None), ylabel="learning rate")
         if cycles:
-            _dotted((axes, below), np.linspace(0, longest.run.epochs, cycles + 1)[1:])
-        _epochs(below, "epoch (dotted: end of a cycle)" if cycles else "epoch")
-    return _framed(figure, panels[0, 0], title=title)
+            dotted_lines((axes, below), np.linspace(0, longest.run.epochs, cycles + 1)[1:])
+        epoch_axis(below, "epoch (dotted: end of a cycle)" if cycles else "epoch")
+    return framed(figure, panels[0, 0], title=title)
 
 
 def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, title: str) -> Figure:
@@ -134,21 +132,21 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
     The axis follows the arms that learned: where one ends that is `FAR` below, the legend says.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6), width_ratios=(5, 4))
-    found = {arm: _over_seeds(results, "validation_accuracy") for arm, results in arms.items()}
+    found = {arm: over_seeds(results, "validation_accuracy") for arm, results in arms.items()}
     means = pd.DataFrame({arm: values.mean(axis=1) for arm, values in found.items()})
     ends = means.ffill().iloc[-1]
     failed = ends < ends.max() - FAR
     for (arm, results), look in zip(arms.items(), LOOKS, strict=False):
         label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
-        _curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
+        draw_curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
     lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()
     margin = 0.1 * (ends.max() - lowest) + 0.1
     if np.isfinite(margin):  # any arm is left
         left.set_ylim(lowest - margin, ends.max() + 2 * margin)
     left.set(ylabel="validation accuracy (%)", title="Mean over seeds")
-    _epochs(left)
+    epoch_axis(left)
     _forest(right, differences)
-    return _framed(figure, left, title=title)
+    return framed(figure, left, title=title)
 
 
 def _forest(axes: Axes, differences: pd.DataFrame) -> None:
@@ -170,139 +168,7 @@ def _forest(axes: Axes, differences: pd.DataFrame) -> None:
     axes.set_ylim(places[-1] - 0.6, 0.6)
 
 
-def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
-    """Draw the growing batch's `tables.stage_scores` beside a `tables.sweep_table` over sizes."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.2, 4.2))
-    arms = {"one run, growing batch": one_run, "a model of its own for each size": separate}
-    for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
-        for (name, table), look in zip(arms.items(), LOOKS, strict=False):
-            _against_batch_size(axes, table, column, name, **look)
-    _level(panels[0], np.log(10), "guessing: ln 10")
-    panels[0].set_ylabel("training loss (nats)")
-    panels[1].set_ylabel("validation accuracy (%)")
-    title = "Batch size at the fixed learning rate lr_max: mean and range over seeds"
-    return _framed(figure, panels[0], title=title)
-
-
-def _against_batch_size(
-    axes: Axes, table: pd.DataFrame, column: str, label: str, **look: Any
-) -> None:
-    """Draw the mean and range over seeds, a dot for each; what is NaN is a cross at the edge."""
-    unit, edge = (100, 0) if column.endswith("accuracy") else (1, 1)
-    values = unit * table.pivot(index="batch_size", columns="seed", values=column)
-    sizes, values.index = values.index, np.log2(values.index)
-    _mean_and_range(axes, values, label=label, **look)
-    axes.plot(values, "o", color=look["color"], markersize=4, alpha=0.4)
-    lost = values.index[values.isna().any(axis=1)]
-    _crosses_at_edge(axes, lost, edge, look["color"], f"{label}: diverged")
-    axes.set_xticks(values.index, [f"{np.log2(size):.0f}\n{size:,}" for size in sizes])
-    axes.set_xlabel("log2(batch size), and batch size in images")
-
-
-def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
-    """Draw training loss against epochs; below, each law minus the growing batch, seed by seed.
-
-    Mean and range over seeds; dotted lines end the stages.
-    """
-    figure, panels = plt.subplots(2, 1, figsize=(7.5, 6.4), sharex=True, height_ratios=(4, 3))
-    above, below = panels
-    looks = dict(zip(arms, LOOKS, strict=False))
-    growing = _over_seeds(arms[GROWING], "train_loss")
-    for arm, results in arms.items():
-        _curve(above, results, "train_loss", arm, **looks[arm])
-    for law in laws:
-        _mean_and_range(below, _over_seeds(arms[law], "train_loss") - growing, **looks[law])
-    below.axhline(0, color=looks[GROWING]["color"])
-    sizes = arms[GROWING][0].run.batch_sizes
-    _dotted(panels, np.flatnonzero(np.diff(sizes)) + 1)
-    _level(above, np.log(10), "guessing: ln 10")
-    _log_loss(above, "training")
-    above.set_title("Training loss: mean and range over seeds")
-    below.set(title="Law minus growing batch, paired by seed", ylabel="difference (nats)")
-    _epochs(below, "epoch (dotted: the end of a stage)")
-    below.set_xlim(0, len(sizes))
-    return _framed(figure, above)
-
-
-def noise_scale_by_stage(noise: pd.DataFrame, num_images: int) -> Figure:
-    """Draw `tables.stage_noise` beside batch size and N/10; what is missing gives its reason."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.6))
-    for number, (arm, rows) in enumerate(noise.groupby("arm", sort=False)):
-        places, simple = rows["stage"] + 0.14 * (number - 0.5), rows["simple"]
-        reach = [simple - rows["low"].clip(lower=1), rows["high"] - simple]
-        look = LOOKS[number] | {"linewidth": 1.2, "capsize": 3, "label": f"noise scale: {arm}"}
-        axes.errorbar(places, simple, yerr=reach, **look)
-        look = {"rotation": 90, "ha": "center", "color": look["color"], "fontsize": 8}
-        look["transform"] = axes.get_xaxis_transform()
-        for place, row in rows[rows["missing"] > 0].iterrows():
-            axes.text(places[place], 0.03, f"missing: {row['reason']}", **look)
-    grown = noise[noise["arm"] == GROWING]
-    look = {"color": GREEN, "linestyle": "-.", "label": "batch size that grows"}
-    axes.step(grown["stage"], grown["batch_size"], where="mid", **look)
-    _level(axes, num_images / 10, f"N/10 = {num_images / 10:,.0f}")
-    axes.set(yscale="log", ylabel="images (log scale)", xlabel="after stage")
-    axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xticks(sorted(noise["stage"].unique()))
-    axes.set_title("Gradient noise scale as training goes on (bars: 95 % interval)")
-    return _framed(figure, axes)
-
-
-def same_noise(same_noise: Results, same_updates: Results) -> Figure:
-    """Draw validation losses of runs with one ε/B, and of runs with one rate and many updates.
-
-    Left: against epochs, the mean over seeds of each batch size. Right: after the last epoch.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4.4), width_ratios=(4, 3))
-    sizes = sorted({result.run.batch_size for result in same_noise})
-    shades = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(sizes)))
-    for size, shade, marker in zip(sizes, shades, MARKERS, strict=False):
-        results = [result for result in same_noise if result.run.batch_size == size]
-        label = f"B = {size:,}, ε = {results[0].run.schedule.lr:.2g}"
-        _curve(left, results, "validation_loss", label, band=False, color=shade, marker=marker)
-    _log_loss(left, "validation")
-    _epochs(left)
-    left.set_title("The same ε/B: mean over seeds")
-    ends = tables.sweep_table(same_updates)
-    _against_batch_size(right, ends, "validation_loss", "one ε (right)", color=RED, marker="o")
-    right.set(ylabel="validation loss at the end (nats)", xmargin=0.15)
-    right.set_title("The same rate and number of updates")
-    return _framed(figure, left, right)
-
-
-def generalisation(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """Draw each arm's test accuracy, a dot for each seed and the mean, and its train–test gap.
-
-    ``table`` is the `tables.summary` of ``scores``; arms with equal ``epochs`` stand together. Of
-    one in which a seed failed, words tell the accuracy: the others can be told apart.
-    """
-    groups = table.groupby("epochs", sort=False)
-    figure, panels = plt.subplots(
-        len(groups), 2, figsize=(9.2, 0.3 * len(table) + 0.7 * len(groups) + 0.6), squeeze=False,
-        sharex="col", sharey="row", height_ratios=groups.size() + 0.5, width_ratios=(3, 2),
-    )  # fmt: skip
-    for (left, right), (epochs, group) in zip(panels, groups, strict=True):
-        for place, (arm, row) in enumerate(group.iterrows()):
-            seeds = scores[scores["arm"] == arm]
-            accuracy, diverged = 100 * seeds["test_accuracy"], seeds["diverged"]
-            failed = diverged | seeds["collapsed"] | (accuracy < 50)
-            if failed.any():
-                how = "diverged or collapsed" if diverged.any() else "collapsed"
-                text = f"{how} in {failed.sum()} of {len(seeds)} seeds: {accuracy.mean():.1f} %"
-                look = {"color": DARK_RED, "transform": left.get_yaxis_transform()}
-                left.text(0.02, place, text, va="center", **look)
-                continue
-            left.plot(accuracy, [place] * len(accuracy), "o", color=BLUE, alpha=0.45)
-            left.plot([accuracy.mean()], [place], "|", color=BLUE, markersize=13, mew=2.4)
-            right.barh(place, 100 * row["gap"], 0.6, color=ORANGE)
-        left.set_yticks(range(len(group)), group.index)
-        left.set(ylim=(len(group) - 0.4, -0.6), title=f"{epochs} epochs", xmargin=0.08)
-    left.set_xlabel("test accuracy (%): dots are seeds, lines their mean")
-    right.set_xlabel("training − test accuracy (points)")
-    title = "Test accuracy of the final models, and how much better on training images"
-    return _framed(figure, title=title)
-
-
-def _over_seeds(results: Results, column: str) -> pd.DataFrame:
+def over_seeds(results: Results, column: str) -> pd.DataFrame:
     """Return a column of the histories, in nats or %: a row for each epoch, a column for each seed.
 
     Seeds that diverged are left out, if any other is left. Training scores are means over an
@@ -314,18 +180,18 @@ def _over_seeds(results: Results, column: str) -> pd.DataFrame:
     return values.set_index(values.index - (0.5 if column.startswith("train") else 0))
 
 
-def _curve(axes: Axes, results: Results, column: str, label: str, **look: Any) -> None:
+def draw_curve(axes: Axes, results: Results, column: str, label: str, **look: Any) -> None:
     """Draw a column's mean over the seeds that did not diverge, and their range.
 
     The legend counts those that did; a cross below marks the epoch in which each ended.
     """
     lost = [result.history["epoch"].iloc[-1] for result in results if result.diverged]
     label = f"{label} ({len(lost)} of {len(results)} diverged)" if lost else label
-    _mean_and_range(axes, _over_seeds(results, column), label=label, **look)
-    _crosses_at_edge(axes, lost, 0, look["color"])
+    draw_mean_and_range(axes, over_seeds(results, column), label=label, **look)
+    draw_crosses_at_edge(axes, lost, 0, look["color"])
 
 
-def _mean_and_range(axes: Axes, values: pd.DataFrame, band: bool = True, **look: Any) -> None:
+def draw_mean_and_range(axes: Axes, values: pd.DataFrame, band: bool = True, **look: Any) -> None:
     """Draw the mean over the columns against the index, and a band from lowest to highest."""
     axes.plot(values.index, values.mean(axis=1), markersize=4, **look)
     if band and values.shape[1] > 1:
@@ -333,31 +199,35 @@ def _mean_and_range(axes: Axes, values: pd.DataFrame, band: bool = True, **look:
         axes.fill_between(values.index, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
 
-def _crosses_at_edge(axes: Axes, places: Sequence, edge: int, colour: Any, label: str = "") -> None:
+def draw_crosses_at_edge(
+    axes: Axes, places: Sequence, edge: int, colour: Any, label: str = ""
+) -> None:
     """Mark places along x at the lower (0) or upper (1) edge of a panel."""
     look = {"color": colour, "markersize": 8, "mew": 2, "clip_on": False, "label": label}
     if len(places):
         axes.plot(places, [edge] * len(places), "x", transform=axes.get_xaxis_transform(), **look)
 
 
-def _level(axes: Axes, value: float, text: str) -> None:
+def mark_level(axes: Axes, value: float, text: str) -> None:
     """Mark a value by a line across, with its label."""
     axes.axhline(value, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
     place = axes.get_yaxis_transform()
     axes.text(0.01, value, text, va="bottom", color=GREY, fontsize=8, transform=place)
 
 
-def _dotted(panels: Sequence[Axes], epochs: Sequence[float]) -> None:
+def dotted_lines(panels: Sequence[Axes], epochs: Sequence[float]) -> None:
+    """Mark epochs by dotted lines, in all panels."""
     for axes in panels:
         axes.vlines(epochs, 0, 1, GREY, ":", linewidth=0.9, transform=axes.get_xaxis_transform())
 
 
-def _epochs(axes: Axes, label: str = "epoch") -> None:
+def epoch_axis(axes: Axes, label: str = "epoch") -> None:
+    """Give a panel whole epochs along x."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel(label)
 
 
-def _log_loss(axes: Axes, part: str) -> None:
+def log_loss_axis(axes: Axes, part: str) -> None:
     """Make the y axis logarithmic, with plain numbers: it spans a factor of ten or so."""
     axes.set(yscale="log", ylabel=f"{part} loss (nats, log scale)")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7)))
@@ -365,7 +235,7 @@ def _log_loss(axes: Axes, part: str) -> None:
     axes.yaxis.set_minor_formatter("")
 
 
-def _framed(figure: Figure, *panels: Axes, title: str = "") -> Figure:
+def framed(figure: Figure, *panels: Axes, title: str = "") -> Figure:
     """Put a title above the figure and one legend for the panels given below it, off the data."""
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     handles = [handle for axes in panels for handle in axes.get_legend_handles_labels()[0]]

@@ -33,8 +33,9 @@ def sweep_table(results: Sequence[FitResult]) -> pd.DataFrame:
         for result in results
     )
     means = table.groupby("learning_rate")["train_loss"].mean()
+    best = means.idxmin() if means.notna().any() else np.inf  # all diverged: none has collapsed
     half_way = (np.log(10) + means.min()) / 2
-    above = table["learning_rate"] > means.idxmin()
+    above = table["learning_rate"] > best
     table["collapsed"] = above & (table["train_loss"] > half_way) & ~table["diverged"]
     table["failed"] = table["diverged"] | table["collapsed"]
     return table

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from hw3utils import style
-from hw3utils.problem1 import experiments, figures, tables
+from hw3utils.problem1 import batch_size_figures, experiments, figures, tables
 from hw3utils.problem1.learning_rates import LRBounds, RangeTest
 from hw3utils.settings import Problem1
 from hw3utils.training.runs import Run
@@ -134,11 +134,13 @@ def test_every_figure_is_drawn_with_one_seed_and_with_many(seeds):
             figures.schedule_lines(rising, "made up", 10),
             figures.train_and_validation(schedules[experiments.CYCLICAL], "made up"),
             figures.validation_by_arm(schedules, differences, "made up"),
-            figures.batch_size_scores(growing, tables.sweep_table(separate)),
-            figures.stage_curves(stages, LAWS),
-            figures.noise_scale_by_stage(noise_table(), 48_000),
-            figures.same_noise(equal["noise"], equal["updates"]),
-            figures.generalisation(*score_table({("a", 8): [0.8] * seeds, ("b", 3): [0.9]})),
+            batch_size_figures.batch_size_scores(growing, tables.sweep_table(separate)),
+            batch_size_figures.stage_curves(stages, LAWS),
+            batch_size_figures.noise_scale_by_stage(noise_table(), 48_000),
+            batch_size_figures.same_noise(equal["noise"], equal["updates"]),
+            batch_size_figures.generalisation(
+                *score_table({("a", 8): [0.8] * seeds, ("b", 3): [0.9]})
+            ),
         ]
         for figure in drawn:
             figure.draw_without_rendering()
@@ -203,12 +205,12 @@ def test_the_learning_rate_below_lies_under_the_epochs_in_which_it_was_used():
 def test_runs_that_diverge_are_counted_crossed_and_no_part_of_the_mean():
     run = Run("lenet5", Constant(0.06), 3)
     found = arm(run, [1.5, 1.0, 0.8], lost=(LATE, AT_ONCE))
-    figure = figures.stage_curves({experiments.GROWING: found}, ())
+    figure = batch_size_figures.stage_curves({experiments.GROWING: found}, ())
     above = figure.axes[0]
     assert above.lines[0].get_ydata().tolist() == [1.5, 1.0, 0.8]
     assert [line.get_xydata().tolist() for line in crosses(above)] == [[[3, 0], [1, 0]]]
     assert legend(figure) == [f"{experiments.GROWING} (2 of 3 diverged)"]
-    alive = figures.stage_curves({experiments.GROWING: found[:1]}, ())
+    alive = batch_size_figures.stage_curves({experiments.GROWING: found[:1]}, ())
     assert not crosses(alive.axes[0]) and legend(alive) == [experiments.GROWING]
 
 
@@ -243,13 +245,13 @@ def test_no_figure_stops_where_all_runs_but_one_diverged():
             figures.validation_by_arm(
                 schedules, tables.differences(scores, "validation_accuracy", pairs), "made up"
             ),
-            figures.batch_size_scores(
+            batch_size_figures.batch_size_scores(
                 tables.stage_scores(stages[experiments.GROWING]), tables.sweep_table(separate)
             ),
-            figures.stage_curves(stages, LAWS),
-            figures.noise_scale_by_stage(noise, 48_000),
-            figures.same_noise(equal, updates),
-            figures.generalisation(table, failed),
+            batch_size_figures.stage_curves(stages, LAWS),
+            batch_size_figures.noise_scale_by_stage(noise, 48_000),
+            batch_size_figures.same_noise(equal, updates),
+            batch_size_figures.generalisation(table, failed),
         ]
         for figure in drawn:
             figure.draw_without_rendering()
@@ -291,7 +293,7 @@ def test_separate_models_that_diverged_stand_at_the_edge():
         make_result(run, [NAN], True) if run.batch_sizes[0] == 4096 else make_result(run, [1.0])
         for run in experiments.separate_runs(0.06, settings)
     ]
-    figure = figures.batch_size_scores(growing, tables.sweep_table(results))
+    figure = batch_size_figures.batch_size_scores(growing, tables.sweep_table(results))
     for axes, edge in zip(figure.axes, (1, 0), strict=True):
         (marks,) = crosses(axes)
         assert marks.get_xydata().tolist() == [[12, edge]]
@@ -306,7 +308,7 @@ def test_laws_are_compared_with_the_growing_batch_of_the_same_seed():
     for number, result in enumerate(arms[law]):
         result.history["train_loss"] += 0.1 * number
     arms[law] = arms[law][::-1]
-    below = figures.stage_curves(arms, [law]).axes[1]
+    below = batch_size_figures.stage_curves(arms, [law]).axes[1]
     mean = below.lines[0].get_ydata()
     band = below.collections[0].get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose(mean, 0.1)
@@ -314,17 +316,17 @@ def test_laws_are_compared_with_the_growing_batch_of_the_same_seed():
 
 
 def test_a_noise_scale_that_is_missing_leaves_its_reason():
-    axes = figures.noise_scale_by_stage(noise_table(missing=True), 48_000).axes[0]
+    axes = batch_size_figures.noise_scale_by_stage(noise_table(missing=True), 48_000).axes[0]
     assert written(axes) == ["missing: |G|² is not above 0", "N/10 = 4,800"]
     assert axes.texts[0].get_position()[0] == pytest.approx(8, abs=0.1)
-    assert not written(figures.noise_scale_by_stage(noise_table(), 48_000).axes[0])[:-1]
+    assert not written(batch_size_figures.noise_scale_by_stage(noise_table(), 48_000).axes[0])[:-1]
 
 
 def test_equal_noise_ends_in_order_of_batch_size():
     runs = experiments.same_noise_runs(BOUNDS, LAPTOP)[::-1]
     results = [make_result(run, [1.0] * run.epochs) for run in runs]
     updates = experiments.same_updates_runs(BOUNDS, LAPTOP)
-    figure = figures.same_noise(results, [make_result(run, [1.0]) for run in updates])
+    figure = batch_size_figures.same_noise(results, [make_result(run, [1.0]) for run in updates])
     sizes = [label.split(", ε")[0] for label in legend(figure)[:7]]
     assert sizes == [f"B = {size:,}" for size in (16, 32, 64, 128, 256, 512, 1024)]
 
@@ -333,7 +335,7 @@ def test_arms_stand_under_their_epochs_and_one_that_failed_is_named_in_words():
     table, scores = score_table(
         {("a", 15): [0.90, 0.91], ("b", 8): [0.88, 0.89], ("control", 8): [0.1, 0.6]}
     )
-    figure = figures.generalisation(table, scores)
+    figure = batch_size_figures.generalisation(table, scores)
     long, _, short, gaps = figure.axes
     assert [axes.get_title(loc="left") for axes in (long, short)] == ["15 epochs", "8 epochs"]
     assert written(short) == ["collapsed in 2 of 2 seeds: 35.0 %"]
