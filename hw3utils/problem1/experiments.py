@@ -4,8 +4,9 @@ Descriptions only. The runs are trained by `training.sweeps`; `tables` and `figu
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -244,8 +245,13 @@ def noise_scales(
     return pd.DataFrame([row | measured for row, measured in zip(rows, found, strict=True)])
 
 
-def _measured(function, tasks, train: ImageSet, title: str) -> list[dict]:
-    """Do tasks that look at the training images, in parallel and cached."""
+def _measured(
+    function: Callable[..., dict[str, Any]],
+    tasks: Sequence[Sequence[Any]],
+    train: ImageSet,
+    title: str,
+) -> list[dict[str, Any]]:
+    """Return what a function of the training images gives for each task, in parallel and cached."""
     keys = [sweeps.task_key(function, arguments, [train.checksum]) for arguments in tasks]
     wanted = dict(zip(keys, tasks, strict=True))
     found = sweeps.map_cached(function, wanted, [train.images, train.labels], title=title)
