@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from hw3utils.problem4.experiments import BANDS, NOISE_RATES, RANDOM
+from hw3utils.problem4.experiments import ALONE, BANDS, NOISE_RATES, RANDOM
 from hw3utils.problem4.labels import RESAMPLING_RULES
 from hw3utils.problem4.tables import count_diverged
 from hw3utils.settings import Problem4
@@ -56,15 +56,13 @@ def resampling_answer(table: pd.DataFrame) -> str:
 def students_answer(table: pd.DataFrame) -> str:
     """Return how each arm does against D alone, from `tables.students_table`."""
     means = table.groupby("arm", sort=False)["test_accuracy"].mean()
-    alone = means.index[1]
-    level = "unknown" if pd.isna(means[alone]) else f"{means[alone]:.1%}"
-    parts = [
-        f"{arm} {change(table, 'test_accuracy', 'arm', arm, alone)}" for arm in means.index[2:]
-    ]
-    beaten = [arm for arm in means.index[2:] if means[arm] > means["teacher"]]
+    level = "unknown" if pd.isna(means[ALONE]) else f"{means[ALONE]:.1%}"
+    others = [arm for arm in means.index if arm not in ("teacher", ALONE)]
+    parts = [f"{arm} {change(table, 'test_accuracy', 'arm', arm, ALONE)}" for arm in others]
+    beaten = [arm for arm in others if means[arm] > means["teacher"]]
     above = f"above it: {', '.join(beaten)}" if beaten else "no student is above it"
     return (
-        f"Against {alone} ({level}): {'; '.join(parts)} points.\n"
+        f"Against {ALONE} ({level}): {'; '.join(parts)} points.\n"
         f"The teacher has {means['teacher']:.1%}; {above}."
     ) + _diverged(table, "arm")
 
@@ -98,11 +96,6 @@ def several_labels_answer(counts: pd.Series) -> str:
     )
 
 
-def best_k(table: pd.DataFrame) -> int:
-    """Return the K with the best mean *validation* accuracy over seeds."""
-    return int(table.groupby("k")["validation_accuracy"].mean().idxmax())
-
-
 def k_answer(table: pd.DataFrame) -> str:
     """Return the rise and the fall with K, from `tables.k_table`.
 
@@ -111,7 +104,8 @@ def k_answer(table: pd.DataFrame) -> str:
     diverged = _diverged(table, "k", "K = {:,}")
     if table["validation_accuracy"].isna().all():
         return f"There is no student to judge.{diverged}"
-    best, low, high = best_k(table), int(table["k"].min()), int(table["k"].max())
+    means = table.groupby("k")[["validation_accuracy", "precision"]].mean()
+    best, low, high = means["validation_accuracy"].idxmax(), means.index[0], means.index[-1]
     rise = differences(table, "test_accuracy", "k", best, low)
     fall = differences(table, "test_accuracy", "k", high, best)
     if pd.isna(rise[0]) or pd.isna(fall[0]):
@@ -122,7 +116,7 @@ def k_answer(table: pd.DataFrame) -> str:
         verdict = "The rise is there, the fall is not."
     else:
         verdict = "There is no rise: the smallest K is the best."
-    purity = table.groupby("k")["precision"].mean()
+    purity = means["precision"]
     return (
         f"{verdict} K = {best:,} is best on validation images. On the test set accuracy rises by "
         f"{points(*rise)} points from K = {low:,} to there, and changes by {points(*fall)} from "

@@ -28,7 +28,7 @@ def summary(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return ``question``, ``points`` and ``answer`` of each sub-question, and ``where`` it stands.
 
     ``found`` holds the results of each problem, ``problem1`` to ``problem4``, as its notebook
-    writes them; ``where`` is a pair of the problem and the words with which the heading begins.
+    writes them; ``where`` is a pair of the problem and the words with which its heading begins.
     """
     rows = [
         (question, points, answer, (problem, heading))
@@ -78,9 +78,7 @@ def published_beside() -> str:
         pd.DataFrame(four[name]) for name in ("noise", "resampling", "teacher_student")
     )
     sampled = sampled[sampled["band"] == "all"]
-    losses = [
-        problem4.change(noise, "linear_accuracy", "noise", rate, 0.0) for rate in (0.1, 0.25)
-    ]
+    losses = [problem4.change(noise, "linear_accuracy", "noise", rate, 0.0) for rate in (0.1, 0.25)]
     gains = [
         problem4.change(sampled, "linear_accuracy", "rule", rule, "natural")
         for rule in ("square root", "uniform")
