@@ -10,13 +10,18 @@ from typing import Any
 
 import pandas as pd
 
-from hw3utils.problem4.experiments import BANDS, NOISE_RATES, RANDOM
+from hw3utils.problem4.experiments import ALONE, BANDS, NOISE_RATES, RANDOM
 from hw3utils.problem4.labels import RESAMPLING_RULES
 from hw3utils.problem4.tables import count_diverged
 from hw3utils.settings import Problem4
 from hw3utils.text import differences, points
 
 _DIVERGED = "Diverged, and left out of the means:"
+
+
+def change(table: pd.DataFrame, column: str, by: str, one: object, other: object) -> str:
+    """Return in words how much larger ``column`` is where ``by`` is ``one`` than for ``other``."""
+    return points(*differences(table, column, by, one, other))
 
 
 def noise_answer(table: pd.DataFrame) -> str:
@@ -28,7 +33,7 @@ def noise_answer(table: pd.DataFrame) -> str:
         ("own_accuracy", "the network's own last layer"),
     ):
         parts = [
-            f"{rate:.0%} noise {points(*differences(trained, column, 'noise', rate, 0.0))}"
+            f"{rate:.0%} noise {change(trained, column, 'noise', rate, 0.0)}"
             for rate in NOISE_RATES[1:]
         ]
         lines.append(f"Judged by {judge}: {', '.join(parts)} points.")
@@ -40,11 +45,10 @@ def resampling_answer(table: pd.DataFrame) -> str:
     lines = []
     for column, when in (("own_accuracy", "Before"), ("linear_accuracy", "After")):
         for rule in list(RESAMPLING_RULES)[1:]:
-            parts = []
-            for band in (*BANDS, "all"):
-                rows = table[table["band"] == band]
-                gain = differences(rows, column, "rule", rule, "natural")
-                parts.append(f"{band} {points(*gain)}")
+            parts = [
+                f"{band} {change(table[table['band'] == band], column, 'rule', rule, 'natural')}"
+                for band in (*BANDS, "all")
+            ]
             lines.append(f"{when} the transfer, {rule} minus natural: {', '.join(parts)} points.")
     return "\n".join(lines) + _diverged(table, "rule")
 
@@ -52,16 +56,13 @@ def resampling_answer(table: pd.DataFrame) -> str:
 def students_answer(table: pd.DataFrame) -> str:
     """Return how each arm does against D alone, from `tables.students_table`."""
     means = table.groupby("arm", sort=False)["test_accuracy"].mean()
-    alone = means.index[1]
-    level = "unknown" if pd.isna(means[alone]) else f"{means[alone]:.1%}"
-    parts = [
-        f"{arm} {points(*differences(table, 'test_accuracy', 'arm', arm, alone))}"
-        for arm in means.index[2:]
-    ]
-    beaten = [arm for arm in means.index[2:] if means[arm] > means["teacher"]]
+    level = "unknown" if pd.isna(means[ALONE]) else f"{means[ALONE]:.1%}"
+    others = [arm for arm in means.index if arm not in ("teacher", ALONE)]
+    parts = [f"{arm} {change(table, 'test_accuracy', 'arm', arm, ALONE)}" for arm in others]
+    beaten = [arm for arm in others if means[arm] > means["teacher"]]
     above = f"above it: {', '.join(beaten)}" if beaten else "no student is above it"
     return (
-        f"Against {alone} ({level}): {'; '.join(parts)} points.\n"
+        f"Against {ALONE} ({level}): {'; '.join(parts)} points.\n"
         f"The teacher has {means['teacher']:.1%}; {above}."
     ) + _diverged(table, "arm")
 
@@ -71,16 +72,17 @@ def p_answer(table: pd.DataFrame) -> str:
     means = table.groupby("p").mean(numeric_only=True)
     first, last = means.iloc[0], means.iloc[-1]
     low, high = means.index[0], means.index[-1]
-    rare = differences(table, "rare_accuracy", "p", high, low)
-    others = differences(table, "other_accuracy", "p", high, low)
+    rare, others = (
+        change(table, f"{classes}_accuracy", "p", high, low) for classes in ("rare", "other")
+    )
     return (
         f"From P = {low} to P = {high} the rare classes get {last['rare_rows']:.0f} labels instead "
         f"of {first['rare_rows']:.0f}; {last['rare_right']:.0f} instead of "
         f"{first['rare_right']:.0f} of them are right. Recall goes from {first['rare_recall']:.1%} "
         f"to {last['rare_recall']:.1%}, precision from {first['rare_precision']:.1%} to "
         f"{last['rare_precision']:.1%}.\n"
-        f"The student's accuracy changes by {points(*rare)} points on rare classes and by "
-        f"{points(*others)} on the others."
+        f"The student's accuracy changes by {rare} points on rare classes and by {others} on the "
+        "others."
     ) + _diverged(table, "p", "P = {}")
 
 
@@ -94,11 +96,6 @@ def several_labels_answer(counts: pd.Series) -> str:
     )
 
 
-def best_k(table: pd.DataFrame) -> int:
-    """Return the K with the best mean *validation* accuracy over seeds."""
-    return int(table.groupby("k")["validation_accuracy"].mean().idxmax())
-
-
 def k_answer(table: pd.DataFrame) -> str:
     """Return the rise and the fall with K, from `tables.k_table`.
 
@@ -107,7 +104,8 @@ def k_answer(table: pd.DataFrame) -> str:
     diverged = _diverged(table, "k", "K = {:,}")
     if table["validation_accuracy"].isna().all():
         return f"There is no student to judge.{diverged}"
-    best, low, high = best_k(table), int(table["k"].min()), int(table["k"].max())
+    means = table.groupby("k")[["validation_accuracy", "precision"]].mean()
+    best, low, high = means["validation_accuracy"].idxmax(), means.index[0], means.index[-1]
     rise = differences(table, "test_accuracy", "k", best, low)
     fall = differences(table, "test_accuracy", "k", high, best)
     if pd.isna(rise[0]) or pd.isna(fall[0]):
@@ -118,7 +116,7 @@ def k_answer(table: pd.DataFrame) -> str:
         verdict = "The rise is there, the fall is not."
     else:
         verdict = "There is no rise: the smallest K is the best."
-    purity = table.groupby("k")["precision"].mean()
+    purity = means["precision"]
     return (
         f"{verdict} K = {best:,} is best on validation images. On the test set accuracy rises by "
         f"{points(*rise)} points from K = {low:,} to there, and changes by {points(*fall)} from "
@@ -150,32 +148,26 @@ def record(settings: Problem4, tables: Mapping[str, pd.DataFrame], **more: Any) 
 
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     """Return question, points, answer and the start of its heading: the report's first page."""
-    tables = {
-        name: pd.DataFrame(found[name])
-        for name in ("noise", "resampling", "teacher_student", "k", "p", "several_labels")
-    }
-    labels = tables["several_labels"].set_index("labels")["images"]
+    names = ("noise", "resampling", "teacher_student", "k", "p", "several_labels")
+    noise, resampling, students, k, p, counts = (pd.DataFrame(found[name]) for name in names)
     answers = [
         ("4.1", 2, "One learns from the labels that images happen to carry, the other from "
          "a model's labels; a collection with its hashtags serves the first, without them the "
-         "second.",
-         "4.1"),
-        ("4.2a", 2, "Largely robust. Here: " + _line(noise_answer(tables["noise"]), 0), "4.2a"),
+         "second."),
+        ("4.2a", 2, "Largely robust. Here: " + _line(noise_answer(noise), 0)),
         ("4.2b", 2, "It shifts the training distribution towards the target's. Here: "
-         + _line(resampling_answer(tables["resampling"]), 2), "4.2b"),
+         + _line(resampling_answer(resampling), 2)),
         ("4.3a", 4, "The teacher labels what nobody has labelled, and the student learns from the "
-         "best of it: distillation. Here: "
-         + students_answer(tables["teacher_student"]), "4.3a"),
+         "best of it: distillation. Here: " + students_answer(students)),
         ("4.3b", 4, "K images for each class, from the P best classes of each image. Here: "
-         + _line(p_answer(tables["p"]), 0), "4.3b"),
+         + _line(p_answer(p), 0)),
         ("4.3c", 4, "The K best-scored images of each class, so an image may stand under several. "
-         "Here: " + several_labels_answer(labels), "4.3c"),
-        ("4.3d", 2, "More images help until wrong labels outweigh them. Here: "
-         + k_answer(tables["k"]), "4.3d"),
+         "Here: " + several_labels_answer(counts.set_index("labels")["images"])),
+        ("4.3d", 2, "More images help until wrong labels outweigh them. Here: " + k_answer(k)),
     ]  # fmt: skip
     return [
-        (question, points, answer.replace("\n", " "), where)
-        for question, points, answer, where in answers
+        (question, marks, answer.replace("\n", " "), question)
+        for question, marks, answer in answers
     ]
 
 

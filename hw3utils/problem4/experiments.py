@@ -3,9 +3,8 @@
 Descriptions only: which images, which labels, how many updates. `recipes.train_all` follows them.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -81,7 +80,7 @@ def resampling_recipes(train: ImageSet, settings: Problem4) -> dict[tuple[str, i
         clean, rest = known_and_rest(train.labels, settings.probe_images, generator)
         available = torch.bincount(train.labels[rest], minlength=train.num_classes)
         counts = torch.empty_like(wanted)
-        counts[classes_by_rank(train, seed)] = wanted
+        counts[shuffled_classes(train.num_classes, seed)] = wanted
         kept = counts.minimum(available).tolist()
         tail = rest[draw_long_tail(train.labels[rest], kept, generator)]
         labels = train.labels[tail]
@@ -104,9 +103,9 @@ def known_and_rest(labels: Tensor, per_class: int, generator: Generator) -> tupl
     return known, order[others[order]]
 
 
-def classes_by_rank(train: ImageSet, seed: int) -> Tensor:
-    """Return the classes in the order of their frequency in the long-tailed set."""
-    return torch.randperm(train.num_classes, generator=_generator(seed))
+def shuffled_classes(num_classes: int, seed: int) -> Tensor:
+    """Return the classes in a seed's order: by frequency in the long tail, the rare ones first."""
+    return torch.randperm(num_classes, generator=_generator(seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +113,10 @@ class Collection:
     """One seed's labelled set D and unlabelled pool U, which share no image."""
 
     seed: int  # they were drawn with
-    labelled: Tensor  # indices of training images, int64
-    pool: Tensor  # likewise
+    labelled: Tensor  # D: indices of training images, int64
+    labels: Tensor  # and their labels
+    pool: Tensor  # U, likewise
+    truth: Tensor  # the pool's labels: for the tables, no recipe looks at them
     logits: Tensor | None = None  # the teacher's, for the pool: shape (pool, C), float32
     rare: tuple[int, ...] = ()  # classes that are rare in the pool
 
@@ -124,18 +125,17 @@ def collections(train: ImageSet, settings: Problem4) -> list[Collection]:
     """Draw D (equally many images of each class) and U for each seed."""
     drawn = []
     for seed in range(settings.student_seeds):
-        labelled, rest = known_and_rest(train.labels, settings.labelled, _generator(seed))
-        drawn.append(Collection(seed, labelled, rest[: settings.pool]))
+        known, rest = known_and_rest(train.labels, settings.labelled, _generator(seed))
+        pool = rest[: settings.pool]
+        drawn.append(Collection(seed, known, train.labels[known], pool, train.labels[pool]))
     return drawn
 
 
-def teacher_recipes(
-    drawn: Sequence[Collection], train: ImageSet, settings: Problem4
-) -> dict[int, Recipe]:
+def teacher_recipes(drawn: Sequence[Collection], settings: Problem4) -> dict[int, Recipe]:
     """Return each seed's recipe for a teacher: trained on D, then asked for U's logits."""
     recipes = {}
     for each in drawn:
-        stage = _on_labelled(each, train, settings.teacher_updates, LEARNING_RATE, TEACHER_DECAY)
+        stage = _on_labelled(each, settings.teacher_updates, weight_decay=TEACHER_DECAY)
         recipes[each.seed] = Recipe(each.seed, (stage,), model=TEACHER, score=each.pool)
     return recipes
 
@@ -148,7 +148,7 @@ def with_logits(
     A seed whose teacher diverged gave none, and is left out. Raises a ValueError where all did.
     """
     scored = [
-        dataclasses.replace(each, logits=teachers[each.seed]["logits"])
+        replace(each, logits=teachers[each.seed]["logits"])
         for each in drawn
         if "logits" in teachers[each.seed]
     ]
@@ -157,24 +157,20 @@ def with_logits(
     return scored
 
 
-def rare_collections(
-    scored: Sequence[Collection], train: ImageSet, settings: Problem4
-) -> list[Collection]:
+def rare_collections(scored: Sequence[Collection], settings: Problem4) -> list[Collection]:
     """Return the collections with all but a few images of some classes taken out of the pool.
 
     Which classes are rare is drawn for each seed. D and the teacher stay as they are.
     """
     thinned = []
     for each in scored:
-        order = torch.randperm(train.num_classes, generator=_generator(each.seed))
+        order = shuffled_classes(each.logits.shape[1], each.seed)
         rare = tuple(sorted(order[: settings.rare_classes].tolist()))
-        labels = train.labels[each.pool]
-        keep = torch.ones(len(labels), dtype=torch.bool)
+        keep = torch.ones(len(each.pool), dtype=torch.bool)
         for label in rare:
-            keep[torch.nonzero(labels == label).flatten()[settings.rare_images :]] = False
-        thinned.append(
-            dataclasses.replace(each, pool=each.pool[keep], logits=each.logits[keep], rare=rare)
-        )
+            keep[torch.nonzero(each.truth == label).flatten()[settings.rare_images :]] = False
+        kept = {name: getattr(each, name)[keep] for name in ("pool", "truth", "logits")}
+        thinned.append(replace(each, rare=rare, **kept))
     return thinned
 
 
@@ -183,18 +179,16 @@ def select(scored: Collection, k: int, p: int) -> PseudoLabels:
     return select_top_k(scored.logits.softmax(dim=1), k, p)
 
 
-def student_recipe(
-    scored: Collection, k: int, p: int, train: ImageSet, settings: Problem4
-) -> Recipe:
+def student_recipe(scored: Collection, k: int, p: int, settings: Problem4) -> Recipe:
     """Return the recipe for a student: pre-trained on D̂, fine-tuned on D."""
     selected = select(scored, k, p)
     images = scored.pool[selected.indices]
     stage = Stage(images, selected.labels, settings.student_updates, LEARNING_RATE)
-    return Recipe(scored.seed, (stage, _finetuning(scored, train, settings)))
+    return Recipe(scored.seed, (stage, _finetuning(scored, settings)))
 
 
 def teaching_recipes(
-    scored: Sequence[Collection], train: ImageSet, settings: Problem4
+    scored: Sequence[Collection], settings: Problem4
 ) -> dict[tuple[str, int], Recipe]:
     """Return the recipes of 4.3a by arm and seed: students that learn in four ways.
 
@@ -206,49 +200,44 @@ def teaching_recipes(
     # The square in the distillation loss makes steps grow with the temperature: undo that.
     soft_rate = LEARNING_RATE / settings.temperature
     for each in scored:
-        finetuning = _finetuning(each, train, settings)
-        alone = _on_labelled(each, train, updates, LEARNING_RATE)
+        finetuning = _finetuning(each, settings)
+        alone = _on_labelled(each, updates)
         hard = Stage(each.pool, each.logits.argmax(dim=1), updates, LEARNING_RATE)
         soft = Stage(each.pool, each.logits, updates, soft_rate, temperature=settings.temperature)
         recipes[ALONE, each.seed] = Recipe(each.seed, (alone, finetuning))
-        recipes[SELECTED, each.seed] = student_recipe(each, settings.k, settings.p, train, settings)
+        recipes[SELECTED, each.seed] = student_recipe(each, settings.k, settings.p, settings)
         recipes[HARD, each.seed] = Recipe(each.seed, (hard, finetuning))
         recipes[SOFT, each.seed] = Recipe(each.seed, (soft, finetuning))
     return recipes
 
 
-def k_recipes(
-    scored: Sequence[Collection], train: ImageSet, settings: Problem4
-) -> dict[tuple[int, int], Recipe]:
+def k_recipes(scored: Sequence[Collection], settings: Problem4) -> dict[tuple[int, int], Recipe]:
     """Return the recipes of 4.3d, by K and seed."""
     return {
-        (k, each.seed): student_recipe(each, k, settings.p, train, settings)
+        (k, each.seed): student_recipe(each, k, settings.p, settings)
         for each in scored
         for k in settings.ks
     }
 
 
-def p_recipes(
-    thinned: Sequence[Collection], train: ImageSet, settings: Problem4
-) -> dict[tuple[int, int], Recipe]:
+def p_recipes(thinned: Sequence[Collection], settings: Problem4) -> dict[tuple[int, int], Recipe]:
     """Return the recipes of 4.3b, by P and seed, for pools with rare classes."""
     return {
-        (p, each.seed): student_recipe(each, settings.rare_k, p, train, settings)
+        (p, each.seed): student_recipe(each, settings.rare_k, p, settings)
         for each in thinned
         for p in settings.ps
     }
 
 
-def _finetuning(each: Collection, train: ImageSet, settings: Problem4) -> Stage:
-    return _on_labelled(each, train, settings.finetune_updates, FINETUNE_RATE)
+def _finetuning(each: Collection, settings: Problem4) -> Stage:
+    return _on_labelled(each, settings.finetune_updates, FINETUNE_RATE)
 
 
 def _on_labelled(
-    each: Collection, train: ImageSet, updates: int, lr: float, weight_decay: float = 0.0
+    each: Collection, updates: int, lr: float = LEARNING_RATE, weight_decay: float = 0.0
 ) -> Stage:
     """Return a stage of training on D."""
-    labels = train.labels[each.labelled]
-    return Stage(each.labelled, labels, updates, lr, weight_decay=weight_decay)
+    return Stage(each.labelled, each.labels, updates, lr, weight_decay=weight_decay)
 
 
 def _generator(seed: int) -> Generator:

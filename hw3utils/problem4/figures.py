@@ -20,6 +20,7 @@ from hw3utils.style import COLOURS, MARKERS, show
 
 BLUE, RED, GREEN, PINK = COLOURS[:4]
 GREY, LIGHT_GREY, DARK_RED = "#777777", "#BBBBBB", "#A00000"
+FIRST, SECOND = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s"}
 
 
 def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
@@ -31,19 +32,14 @@ def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
     figure, axes = plt.subplots()
     trained = means[means["noise"] != random_name]
     noise = 100 * trained["noise"].astype(float)
-    _errors(
-        axes, noise - 0.25, trained, "linear_accuracy", color=BLUE, marker="o",
-        label="linear classifier on the frozen features",
-    )  # fmt: skip
-    _errors(
-        axes, noise + 0.25, trained, "own_accuracy", color=RED, marker="s", linestyle="--",
-        label="the network's own last layer",
-    )  # fmt: skip
+    frozen = {"label": "linear classifier on the frozen features", **FIRST}
+    own = {"label": "the network's own last layer", "linestyle": "--", **SECOND}
+    _errors(axes, noise - 0.25, trained, "linear_accuracy", **frozen)
+    _errors(axes, noise + 0.25, trained, "own_accuracy", **own)
     _mark_diverged(axes, noise, trained)
     floor = 100 * float(means.loc[means["noise"] == random_name, "linear_accuracy"].iloc[0])
     axes.axhline(floor, color=GREY, linestyle=":", linewidth=1.4, label="linear, random features")
-    axes.set_xticks(noise)
-    axes.set_xlabel("labels replaced before pre-training (%)")
+    axes.set(xticks=noise, xlabel="labels replaced before pre-training (%)")
     axes.set_ylabel("test accuracy (%)")
     axes.set_title("Label noise in pre-training, judged on clean labels")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
@@ -57,17 +53,15 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.Dat
     ``means`` are those of ``own_accuracy`` and ``linear_accuracy`` by ``rule`` and ``band``.
     """
     figure, (left, before, after) = plt.subplots(
-        1, 3, figsize=(10.5, 3.9), gridspec_kw={"width_ratios": (1, 1.1, 1.1)}
+        1, 3, figsize=(10.5, 3.9), width_ratios=(1, 1.1, 1.1)
     )
     for rule, colour, marker in zip(shares, COLOURS, MARKERS, strict=False):
         left.plot(shares.index, 100 * shares[rule], color=colour, marker=marker, label=rule)
     left.set_yscale("log")
     left.set_yticks([0.5, 1, 2, 5, 10, 20, 50], ["0.5", "1", "2", "5", "10", "20", "50"])
     left.yaxis.set_minor_locator(NullLocator())
-    left.set_xticks(list(shares.index))
+    left.set(xticks=shares.index, ylabel="share of the draws (%)", title="What is drawn")
     left.set_xlabel(f"class by frequency ({counts[0]:,} to {counts[-1]:,} images)")
-    left.set_ylabel("share of the draws (%)")
-    left.set_title("What is drawn")
     left.legend(title="sampling", loc="lower left")
     bands = list(dict.fromkeys(means["band"]))
     panels = (
@@ -84,8 +78,7 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.Dat
             )  # fmt: skip
             _mark_diverged(axes, places, rows)
         axes.set_xticks(range(len(bands)), bands)
-        axes.set_ylim(0, 100)
-        axes.set_title(title)
+        axes.set(ylim=(0, 100), title=title)
         axes.grid(visible=False, axis="x")
     before.set_ylabel("test accuracy (%)")
     return figure
@@ -118,8 +111,8 @@ def students(table: pd.DataFrame) -> Figure:
             fontsize=9,
         )  # fmt: skip
     axes.set_yticks(range(len(arms)), arms)
-    axes.set_ylim(-0.5, len(arms) - 0.25)
     axes.margins(x=0.08)
+    axes.set_ylim(-0.5, len(arms) - 0.25)
     axes.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
     axes.set_title("A student that learns from the teacher's labels, in three ways")
     axes.grid(visible=False, axis="y")
@@ -138,21 +131,17 @@ def p_panels(means: pd.DataFrame) -> Figure:
         places, means["rare_rows"] - means["rare_right"], 0.6, bottom=means["rare_right"],
         color=LIGHT_GREY, label="wrong",
     )  # fmt: skip
-    left.set_ylabel("pseudo-labels that name a rare class")
-    left.set_title("Labels that rare classes get")
+    left.set(ylabel="pseudo-labels that name a rare class", title="Labels that rare classes get")
     left.set_ylim(top=1.25 * float(means["rare_rows"].max()))
     left.legend(ncols=2, loc="upper left")
     _errors(middle, places, means, "rare_recall", color=GREEN, marker="o", label="recall")
     _errors(middle, places, means, "rare_precision", color=PINK, marker="s", label="precision")
-    middle.set_ylim(0, 100)
-    middle.set_ylabel("rare classes (%)")
-    middle.set_title("How many are found, how clean")
+    middle.set(ylim=(0, 100), ylabel="rare classes (%)", title="How many are found, how clean")
     middle.legend()
-    _errors(right, places, means, "other_accuracy", color=BLUE, marker="o", label="other classes")
-    _errors(right, places, means, "rare_accuracy", color=RED, marker="s", label="rare classes")
+    _errors(right, places, means, "other_accuracy", label="other classes", **FIRST)
+    _errors(right, places, means, "rare_accuracy", label="rare classes", **SECOND)
     _mark_diverged(right, places, means)
-    right.set_ylabel("student's test accuracy (%)")
-    right.set_title("The student")
+    right.set(ylabel="student's test accuracy (%)", title="The student")
     right.legend()
     for axes in (left, middle, right):
         axes.set_xticks(places, [str(p) for p in means["p"]])
@@ -169,12 +158,10 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
     D alone.
     """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6.2), sharex=True)
-    label = f"student, P = {p}"
-    _errors(above, means["k"], means, "test_accuracy", color=BLUE, marker="o", label=label)
+    _errors(above, means["k"], means, "test_accuracy", label=f"student, P = {p}", **FIRST)
     _mark_diverged(above, means["k"], means)
     above.axhline(100 * baseline, color=GREY, linestyle="--", linewidth=1.2, label="on D alone")
-    above.set_ylabel("test accuracy (%)")
-    above.set_title("The student's accuracy")
+    above.set(ylabel="test accuracy (%)", title="The student's accuracy")
     above.legend(loc="best")
     for (other, rows), colour, marker in zip(
         curve.groupby("p", sort=True), (COLOURS[4], COLOURS[5], BLUE, PINK), MARKERS, strict=False
@@ -187,8 +174,7 @@ def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -
     below.set_xticks(list(means["k"]), [f"{k:,}" for k in means["k"]], rotation=30)
     below.xaxis.set_minor_locator(NullLocator())
     below.set_xlabel("K, images for each class (log scale)")
-    below.set_ylabel("right pseudo-labels (%)")
-    below.set_title("Its teaching material: the precision of D̂")
+    below.set(ylabel="right pseudo-labels (%)", title="Its teaching material: the precision of D̂")
     below.legend(loc="lower left")
     return figure
 
@@ -210,19 +196,17 @@ def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
         below.barh(rows, each["scores"], color=colours)
         for row, label in zip(rows, each["labels"], strict=True):
             below.text(0.03, row, images.class_names[label], va="center", fontsize=8.5)
-        below.set_xlim(0, 1)
         below.set_xticks([0, 0.5, 1], ["0", "½", "1"])
-        below.set_ylim(len(rows) - 0.45, -0.55)
-        below.set_yticks([])
+        below.set(xlim=(0, 1), ylim=(len(rows) - 0.45, -0.55), yticks=[])
         below.grid(visible=False)
     panels[1][0].set_xlabel("teacher's score", loc="left")
     return figure
 
 
-def _errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **style: Any) -> None:
+def _errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **look: Any) -> None:
     """Draw means in percent with error bars of one standard deviation, where there are seeds."""
     spread = 100 * means[f"{column}_sd"].fillna(0)
-    axes.errorbar(places, 100 * means[column], yerr=spread, capsize=3, elinewidth=1, **style)
+    axes.errorbar(places, 100 * means[column], yerr=spread, capsize=3, elinewidth=1, **look)
 
 
 def _mark_diverged(axes: Axes, places: Any, means: pd.DataFrame) -> None:

@@ -138,13 +138,9 @@ def _train_stage(
     A stage is one epoch over as many images, drawn again and again, as its updates take.
     """
     run = Run(
-        recipe.model,
-        LinearDecay(stage.lr),
-        epochs=1,
-        batch_size=stage.batch_size,
-        weight_decay=stage.weight_decay,
-        seed=recipe.seed,
-    )
+        recipe.model, LinearDecay(stage.lr), epochs=1, batch_size=stage.batch_size,
+        weight_decay=stage.weight_decay, seed=recipe.seed,
+    )  # fmt: skip
     drawn = _passes(len(stage.indices), stage.updates * stage.batch_size, order)
     images, targets = splits.train.subset(stage.indices[drawn]), stage.targets[drawn]
     if targets.ndim == 2:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from hw3utils.data.images import ImageSet
-from hw3utils.problem4.experiments import BANDS, Collection, classes_by_rank, select
+from hw3utils.problem4.experiments import BANDS, Collection, select, shuffled_classes
 from hw3utils.problem4.pseudo_labels import PseudoLabels
 from hw3utils.settings import Problem4
 
 Outcome = Mapping[str, Any]  # of one recipe, from `recipes.train_all`
+_STUDENT = {"validation_accuracy": "validation_hits", "test_accuracy": "test_hits"}
 
 
 def noise_table(outcomes: Mapping[tuple[Any, int], Outcome]) -> pd.DataFrame:
@@ -28,7 +29,7 @@ def noise_table(outcomes: Mapping[tuple[Any, int], Outcome]) -> pd.DataFrame:
     """
     return pd.DataFrame(
         {"noise": rate, "seed": seed}
-        | _accuracies(outcome, linear_accuracy="probe_test_hits", own_accuracy="test_hits")
+        | _accuracies(outcome, {"linear_accuracy": "probe_test_hits", "own_accuracy": "test_hits"})
         for (rate, seed), outcome in outcomes.items()
     )
 
@@ -40,15 +41,13 @@ def resampling_table(outcomes: Mapping[tuple[str, int], Outcome], train: ImageSe
     ``own_accuracy`` is before the transfer, ``linear_accuracy`` after it: a linear classifier on
     the frozen features, fitted on equally many images of each class.
     """
-    rows = []
-    for (rule, seed), outcome in outcomes.items():
-        order = classes_by_rank(train, seed)
-        for band, ranks in {**BANDS, "all": slice(None)}.items():
-            accuracies = _accuracies(
-                outcome, order[ranks], own_accuracy="test_hits", linear_accuracy="probe_test_hits"
-            )
-            rows.append({"rule": rule, "seed": seed, "band": band} | accuracies)
-    return pd.DataFrame(rows)
+    hits = {"own_accuracy": "test_hits", "linear_accuracy": "probe_test_hits"}
+    return pd.DataFrame(
+        {"rule": rule, "seed": seed, "band": band}
+        | _accuracies(outcome, hits, shuffled_classes(train.num_classes, seed)[ranks])
+        for (rule, seed), outcome in outcomes.items()
+        for band, ranks in {**BANDS, "all": slice(None)}.items()
+    )
 
 
 def students_table(
@@ -61,58 +60,53 @@ def students_table(
     named = {("teacher", seed): outcome for seed, outcome in teachers.items()} | dict(outcomes)
     return pd.DataFrame(
         {"arm": arm, "seed": seed, "before_finetuning": outcome["stage_accuracy"][0]}
-        | _both_accuracies(outcome)
+        | _accuracies(outcome, _STUDENT)
         for (arm, seed), outcome in named.items()
     )
 
 
-def precision(scored: Collection, selected: PseudoLabels, train: ImageSet) -> float:
+def precision(scored: Collection, selected: PseudoLabels) -> float:
     """Return the fraction of D̂'s rows whose label is the image's true one."""
-    right = train.labels[scored.pool[selected.indices]] == selected.labels
+    right = scored.truth[selected.indices] == selected.labels
     return float(right.double().mean())
 
 
 def k_table(
     scored: Sequence[Collection],
     outcomes: Mapping[tuple[int, int], Outcome],
-    train: ImageSet,
     settings: Problem4,
 ) -> pd.DataFrame:
     """Return one row for each K and seed of 4.3d: the set D̂ and its student's accuracy."""
     rows = []
-    for each in scored:
-        for k in settings.ks:
+    for k in settings.ks:
+        for each in scored:
             selected = select(each, k, settings.p)
             row = {
                 "k": k,
                 "seed": each.seed,
                 "rows": len(selected),
                 "images": int((selected.labels_per_image > 0).sum()),
-                "precision": precision(each, selected, train),
+                "precision": precision(each, selected),
             }
-            rows.append(row | _both_accuracies(outcomes[k, each.seed]))
-    return pd.DataFrame(rows).sort_values(["k", "seed"], ignore_index=True)
+            rows.append(row | _accuracies(outcomes[k, each.seed], _STUDENT))
+    return pd.DataFrame(rows)
 
 
-def precision_curve(
-    scored: Sequence[Collection], train: ImageSet, settings: Problem4
-) -> pd.DataFrame:
+def precision_curve(scored: Sequence[Collection], settings: Problem4) -> pd.DataFrame:
     """Return the size of D̂ and its precision for every K and P, means over seeds; no training."""
     rows = []
     for p in settings.ps:
         for k in settings.ks:
-            found = [select(each, k, p) for each in scored]
-            size = sum(len(selected) for selected in found) / len(found)
-            pairs = zip(scored, found, strict=True)
-            total = sum(precision(each, selected, train) for each, selected in pairs)
-            rows.append({"p": p, "k": k, "rows": size, "precision": total / len(found)})
+            found = [(each, select(each, k, p)) for each in scored]
+            size = sum(len(selected) for _, selected in found) / len(found)
+            mean = sum(precision(each, selected) for each, selected in found) / len(found)
+            rows.append({"p": p, "k": k, "rows": size, "precision": mean})
     return pd.DataFrame(rows)
 
 
 def p_table(
     thinned: Sequence[Collection],
     outcomes: Mapping[tuple[int, int], Outcome],
-    train: ImageSet,
     settings: Problem4,
 ) -> pd.DataFrame:
     """Return one row for each P and seed of 4.3b: what the rare classes get, and what it brings.
@@ -122,16 +116,13 @@ def p_table(
     ``rare_accuracy`` and ``other_accuracy`` are the student's on the test set.
     """
     rows = []
-    for each in thinned:
-        is_rare = torch.zeros(train.num_classes, dtype=torch.bool)
-        is_rare[list(each.rare)] = True
-        there = int(is_rare[train.labels[each.pool]].sum())
-        for p in settings.ps:
+    for p in settings.ps:
+        for each in thinned:
+            is_rare = torch.zeros(each.logits.shape[1], dtype=torch.bool)
+            is_rare[list(each.rare)] = True
             selected = select(each, settings.rare_k, p)
-            truth = train.labels[each.pool[selected.indices]]
             named = is_rare[selected.labels]
-            right = int((truth == selected.labels)[named].sum())
-            outcome = outcomes[p, each.seed]
+            right = int((each.truth[selected.indices] == selected.labels)[named].sum())
             row = {
                 "p": p,
                 "seed": each.seed,
@@ -139,27 +130,24 @@ def p_table(
                 "rare_rows": int(named.sum()),
                 "rare_right": right,
                 "rare_precision": right / max(1, int(named.sum())),
-                "rare_recall": right / there,
+                "rare_recall": right / int(is_rare[each.truth].sum()),
             }
-            row |= _accuracies(outcome, is_rare, rare_accuracy="test_hits")
-            row |= _accuracies(outcome, ~is_rare, other_accuracy="test_hits")
+            row |= _accuracies(outcomes[p, each.seed], {"rare_accuracy": "test_hits"}, is_rare)
+            row |= _accuracies(outcomes[p, each.seed], {"other_accuracy": "test_hits"}, ~is_rare)
             rows.append(row)
-    return pd.DataFrame(rows).sort_values(["p", "seed"], ignore_index=True)
-
-
-def _both_accuracies(outcome: Outcome) -> dict[str, Any]:
-    return _accuracies(outcome, validation_accuracy="validation_hits", test_accuracy="test_hits")
+    return pd.DataFrame(rows)
 
 
 def _accuracies(
-    outcome: Outcome, classes: Tensor | slice = slice(None), **hits: str
+    outcome: Outcome, hits: Mapping[str, str], classes: Tensor | slice = slice(None)
 ) -> dict[str, Any]:
-    """Return ``diverged``, then means over classes of the outcome's hits under new names."""
-    columns: dict[str, Any] = {"diverged": any(outcome["diverged"])}
-    for column, name in hits.items():
-        mean = math.nan if columns["diverged"] else float(outcome[name][classes].mean())
-        columns[column] = mean
-    return columns
+    """Return ``diverged``, then means over classes of the outcome's ``hits`` under their names."""
+    diverged = any(outcome["diverged"])
+    means = {
+        column: math.nan if diverged else float(outcome[name][classes].mean())
+        for column, name in hits.items()
+    }
+    return {"diverged": diverged} | means
 
 
 def label_counts(selected: PseudoLabels) -> pd.Series:
@@ -196,13 +184,9 @@ def mean_and_spread(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     those of `count_diverged`.
     """
     values = [name for name in table if name not in (*by, "seed", "diverged")]
-    grouped = table.groupby(by, sort=False)[values]
-    means, spreads = grouped.mean(), grouped.std()
-    columns = {}
-    for name in values:
-        columns[name] = means[name]
-        columns[f"{name}_sd"] = spreads[name]
-    return pd.DataFrame(columns).join(count_diverged(table, by)).reset_index()
+    means = table.groupby(by, sort=False)[values].agg(["mean", "std"])
+    means.columns = [column for name in values for column in (name, f"{name}_sd")]
+    return means.join(count_diverged(table, by)).reset_index()
 
 
 def count_diverged(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from hw3utils.problem1 import answers as problem1
 from hw3utils.problem2 import answers as problem2
 from hw3utils.problem3 import answers as problem3
 from hw3utils.problem4 import answers as problem4
-from hw3utils.text import committed_results, differences, machine, markdown, points
+from hw3utils.problem4.experiments import ALONE, SELECTED
+from hw3utils.text import committed_results, machine, markdown, points
 
 WRITE_UPS = (
     "The write-ups of Problems 2 and 4 are the committed ones: their numbers are those of the "
@@ -24,18 +25,10 @@ _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "p
 
 
 def summary(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Return the answers, one row for each sub-question.
+    """Return ``question``, ``points`` and ``answer`` of each sub-question, and ``where`` it stands.
 
-    Parameters
-    ----------
-    found : dict
-        The results of each problem, ``problem1`` to ``problem4``, as its notebook writes them.
-
-    Returns
-    -------
-    DataFrame
-        ``question``, ``points``, ``answer``, and ``where``: a pair of the problem and
-        the words with which the heading begins under which the answer is shown.
+    ``found`` holds the results of each problem, ``problem1`` to ``problem4``, as its notebook
+    writes them; ``where`` is a pair of the problem and the words with which its heading begins.
     """
     rows = [
         (question, points, answer, (problem, heading))
@@ -70,9 +63,6 @@ def _run(problem: str, found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-PROBLEMS = ("problem1", "problem2", "problem3", "problem4")
-
-
 def published_beside() -> str:
     """Return the committed results beside the nearest published numbers, as Markdown.
 
@@ -80,21 +70,20 @@ def published_beside() -> str:
     and Zisserman 2014, Table 2; Salman et al. 2020 (CIFAR-100, ResNet-50, 224 pixels, 150 epochs);
     Mahajan et al. 2018; Yalniz et al. 2019 (ImageNet, ResNet-50 student, YFCC-100M).
     """
-    one, two, three, four = map(committed_results, PROBLEMS)
+    one, two, three, four = map(committed_results, _ANSWERS)
     finetuned = max(three["finetune"].values(), key=lambda score: score["validation"])
     last_layer = max(three["last_layer"].values(), key=lambda score: score["validation"])
     small = f"{three['dataset']}, {three['images']['train']} images, {three['image_size']} px"
-    noise = pd.DataFrame(four["noise"])
-    losses = [
-        points(*differences(noise, "linear_accuracy", "noise", rate, 0.0)) for rate in (0.1, 0.25)
-    ]
-    sampled = pd.DataFrame(four["resampling"]).query("band == 'all'")
+    noise, sampled, students = (
+        pd.DataFrame(four[name]) for name in ("noise", "resampling", "teacher_student")
+    )
+    sampled = sampled[sampled["band"] == "all"]
+    losses = [problem4.change(noise, "linear_accuracy", "noise", rate, 0.0) for rate in (0.1, 0.25)]
     gains = [
-        points(*differences(sampled, "linear_accuracy", "rule", rule, "natural"))
+        problem4.change(sampled, "linear_accuracy", "rule", rule, "natural")
         for rule in ("square root", "uniform")
     ]
-    students = pd.DataFrame(four["teacher_student"])
-    student = points(*differences(students, "test_accuracy", "arm", "D̂, then D", "D alone"))
+    student = problem4.change(students, "test_accuracy", "arm", SELECTED, ALONE)
     cyclical = _accuracy(one["test_accuracy"]["cyclical"], one["test_sd"]["cyclical"])
     compared = one["batch_size_answer"]
     growing = points(100 * compared["accuracy_difference"], math.nan)
@@ -123,14 +112,12 @@ def published_beside() -> str:
         ("4.3a student against D alone (points)", student, "79.3 against 76.4: +2.9"),
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=["question", "here", "published"])
-    label_seeds, student_seeds = (
-        four["settings"][f"{name}_seeds"] for name in ("label", "student")
-    )
+    repeated = four["settings"]
     return (
         f"{markdown(frame)}\n\n± is the standard deviation over seeds: {one['settings']['seeds']} "
         f"in Problem 1, {finetuned['seeds']} of finetuning and {last_layer['seeds']} of the last "
-        f"layer in Problem 3, {label_seeds} in 4.2, {student_seeds} in 4.3; with one seed it is "
-        f"unknown. {machine(one)}."
+        f"layer in Problem 3, {repeated['label_seeds']} in 4.2, {repeated['student_seeds']} in "
+        f"4.3; with one seed it is unknown. {machine(one)}."
     )
 
 
