@@ -182,7 +182,7 @@ def record(
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     """Return question, points, answer and the start of its heading: the report's first page."""
     return [
-        ("1.1", 5, found["rates_answer"].replace("**", ""), "1.1"),
+        ("1.1", 5, f"lr_min = {found['lr_min']:.2g}, lr_max = {found['lr_max']:.2g}.", "1.1"),
         ("1.2", 5, f"{found['schedule_answer'].replace('**', '')} On the test images: "
          f"{100 * found['test_accuracy'][CYCLICAL]:.2f} %.", "1.2"),
         ("1.3", 10, found["batch_size_answer"]["text"].replace("**", ""), "1.3"),
