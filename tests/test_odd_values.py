@@ -8,7 +8,6 @@ import dis
 import math
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -253,11 +252,6 @@ CALLS = [
     ("schedule_runs", (number, number, number, whole),
      lambda low, high, lr, n: problem1.schedule_runs(
          learning_rates.LRBounds(low, high), lr, n, Problem1.for_profile("smoke")), None),
-    ("gamma_trap", (number, whole),
-     lambda left, n: problem1.gamma_trap(
-         run := Run("lenet5", schedules.Cyclical(0.1, 0.5), 1),
-         replace(run, schedule=schedules.Cyclical(0.1, 0.5, final_amplitude=left)), n),
-     lambda found: [sound_rates(rates) for rates in found.values()]),
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hw3utils.problem1 import tables
@@ -48,10 +49,11 @@ def rates_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
     gathered = tables.by(sweep, "learning_rate")
     some = gathered[gathered["failed"] > 0]["learning_rate"]
     every = gathered[gathered["failed"] == 1]["learning_rate"]
-    text = (
-        f"**lr_min = {bounds.lr_min:.2g} and lr_max = {bounds.lr_max:.2g}**: between them the loss "
-        "comes at least nine tenths of its way down."
-    )
+    text = f"**lr_min = {bounds.lr_min:.2g} and lr_max = {bounds.lr_max:.2g}.**"
+    if np.isclose(bounds.lr_max, 4 * bounds.lr_min):
+        text += " Only lr_max comes nine tenths of the way down; lr_min is a quarter of it."
+    else:
+        text += " lr_max is the largest rate tried that comes nine tenths of the way down."
     if some.empty:
         return f"{text} No run failed."
     text += f" The lowest rate at which a run failed is {some.min():.2g}"
@@ -75,7 +77,7 @@ def finer_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
         return text
     sure = gathered[gathered["learning_rate"] < failed.min()]["learning_rate"].max()
     return (
-        f"{text} The cliff begins between {sure:.2g}, the largest rate below which nothing failed, "
+        f"{text} The cliff begins between {sure:.2g}, the largest rate up to which nothing failed, "
         f"and {failed.min():.2g}."
     )
 
@@ -89,8 +91,8 @@ def rules_answer(rules: pd.DataFrame) -> str:
         return f"**None of the rules suggests a rate with which every seed learns.**{warning}"
     best = alive.loc[alive["validation_accuracy"].idxmax()]
     return (
-        f"**Of the rules, “{best['rule']}” suggests the rate that trains best: {best['rate']:.2g}**"
-        f" ({100 * best['validation_accuracy']:.1f} % of the validation images right).{warning}"
+        f"**Of the rules' rates, {best['rate']:.2g} (“{best['rule']}”) has the highest mean "
+        f"validation accuracy**, {100 * best['validation_accuracy']:.1f} %.{warning}"
     )
 
 
@@ -109,11 +111,11 @@ def schedule_answer(validated: pd.DataFrame) -> str:
     unsure = found[~found.index.isin([*better.index, *worse.index])]
     said = [
         f"{words}: {_listed(rows)}."
-        for words, rows in (("it beats", better), ("it loses to", worse), ("it cannot be told "
+        for words, rows in (("It beats", better), ("It loses to", worse), ("It cannot be told "
          "from", unsure))
         if len(rows)
     ]  # fmt: skip
-    return f"{text} Paired over {seeds} seeds, with 95 % intervals, {' '.join(said)}"
+    return f"{text} Paired over {seeds} seeds, with 95 % intervals: {' '.join(said)}"
 
 
 def _listed(rows: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 Each sentence says what the data say, or that they cannot tell: no number in it is typed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +44,13 @@ class BatchSizeAnswer:
     distance_mirror: float
     distance_control: float
     fallen: float  # how far the loss of the growing batch fell after that stage, in nats
-    # Whether halving the rate lies nearer to the growing batch than both wrong laws do: their
-    # paired differences over seeds are above zero. None: one seed cannot tell.
+    # Whether halving the rate lies nearer to the growing batch than both rival laws do: their
+    # paired differences over seeds are above zero. False: a rival lies nearer. None: not told.
     alike: bool | None
-    control_collapsed: bool  # whether the control lost what it had learned, in any seed
-    collapsed_seeds: int  # in how many
+    nearer_rival: str  # the rival that demonstrably lies nearer, if any
+    control_collapsed: bool  # whether the control failed in any seed
+    control_diverged: int  # seeds in which it diverged,
+    control_relapsed: int  # and in which it lost what it had learned
     updates_growing: int  # weight updates
     updates_mirror: int
     # Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
@@ -76,27 +78,34 @@ class BatchSizeAnswer:
         updates = f"{self.updates_growing:,} updates against {self.updates_mirror:,}"
         halved, root, quarter = (self.laws[law] for law in ("halved", "√2", "quarter"))
         distances = (
-            f"their training losses differ by {nats(halved)}, against {nats(root)} for a rate "
-            f"divided by √2 and {nats(quarter)} for one divided by 4"
+            f"over the later stages their training losses differ by {nats(halved)}, against "
+            f"{nats(root)} for a rate divided by √2 and {nats(quarter)} for one divided by 4"
         )
-        if self.alike is None:
+        if self.seeds == 1:
             return f"**With one seed it cannot be told**: {distances}, with {updates}."
         if self.alike:
-            verdict = "**Yes: doubling the batch acts like halving the rate**"
+            verdict = "**Of the laws tried, halving the rate acts most like doubling the batch**"
+        elif self.nearer_rival:
+            verdict = (
+                f"**No: “{self.nearer_rival}” acts more like doubling the batch than halving**"
+            )
         else:
-            verdict = "**It cannot be told that halving is the law**"
+            verdict = "**Which law acts most like doubling the batch cannot be told**"
         null = self.laws["doubled"]
+        same = "; it is not the same curve" if halved.low > null.high else ""
         return (
             f"{verdict}: {distances} ({self.seeds} seeds, {updates}). Two seeds of the growing "
-            f"batch differ by {nats(null)}."
+            f"batch differ by {nats(null)}{same}."
         )
 
     @property
     def control_text(self) -> str:
         """What became of the run in which nothing changed."""
         return (
-            f"The control at batch size 32, in which neither changes, lost what it had learned in "
-            f"{self.collapsed_seeds} of {self.seeds} {'seeds' if self.seeds > 1 else 'seed'}."
+            f"The control at batch size 32, in which neither changes, failed in "
+            f"{self.control_diverged + self.control_relapsed} of {self.seeds} "
+            f"{'seeds' if self.seeds > 1 else 'seed'} ({self.control_diverged} diverged, "
+            f"{self.control_relapsed} lost what they had learned)."
         )
 
     @property
@@ -143,10 +152,11 @@ def answer_batch_size(
     seeds = len(arms[GROWING])
     distances = tables.law_distances(arms, (*LAWS, CONTROL))
     laws = tables.law_intervals(distances)
-    wrong = [
-        tables.paired_difference(distances, "distance", law, SHRINKING, by="law")
+    signs = {
+        law: tables.paired_difference(distances, "distance", law, SHRINKING, by="law").sign
         for law in (ROOT, QUARTER)
-    ]
+    }
+    nearer = [law for law, sign in signs.items() if sign == -1]
     curve = np.mean([result.history["train_loss"] for result in arms[GROWING]], axis=0)
     shared = arms[GROWING][0].history["batch_size"].to_numpy() == BATCH_SIZES[0]
     accuracy, stable = (
@@ -155,16 +165,19 @@ def answer_batch_size(
     )
     paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
     gaps = scores.groupby("arm")["gap"].mean()
-    collapsed = sum(map(tables.collapsed, arms[CONTROL]))
+    diverged = sum(result.diverged for result in arms[CONTROL])
+    relapsed = sum(map(tables.relapsed, arms[CONTROL]))
     names = {"doubled": GROWING, "√2": ROOT, "halved": SHRINKING, "quarter": QUARTER}
     missing = Interval(np.nan, np.nan, np.nan)
     return BatchSizeAnswer(
         distance_mirror=laws[SHRINKING].mean,
         distance_control=laws[CONTROL].mean,
         fallen=float(curve[shared][-1] - curve[-1]),
-        alike=None if seeds == 1 else all(found.sign == 1 for found in wrong),
-        control_collapsed=collapsed > 0,
-        collapsed_seeds=collapsed,
+        alike=False if nearer else True if all(signs.values()) else None,
+        nearer_rival=nearer[0] if nearer else "",
+        control_collapsed=diverged + relapsed > 0,
+        control_diverged=diverged,
+        control_relapsed=relapsed,
         updates_growing=int(arms[GROWING][0].history["updates"].sum()),
         updates_mirror=int(arms[SHRINKING][0].history["updates"].sum()),
         accuracy_difference=accuracy.mean,
@@ -193,7 +206,7 @@ def noise_answer(noise: pd.DataFrame, num_images: int) -> str:
     )
     text = f"**In the growing run the gradient noise scale is {said or 'nowhere to be had'}.**"
     if len(beyond):
-        sizes = ", ".join(f"{size:,}" for size in beyond["batch_size"])
+        sizes = _sizes(beyond["batch_size"])
         text += f" The batch is larger than the whole interval at batch sizes {sizes}."
     elif len(growing):
         text += " No batch size lies above its stage's interval."
@@ -207,34 +220,39 @@ def noise_answer(noise: pd.DataFrame, num_images: int) -> str:
 def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
     """Return where runs of one ε/B part, in words and as a batch size (None: nowhere told).
 
-    They part at the smallest batch size from which on every larger one failed, or ends with a
-    validation loss whose paired difference from that at batch size 64 has an interval without zero.
+    They part at the smallest batch size above 64 from which on every one failed, or ends with a
+    validation loss whose paired difference from that at 64 has an interval without zero.
     """
     table = tables.sweep_table(runs)
-    failed = sorted(
-        {run.run.batch_sizes[0] for run in runs if run.diverged or tables.collapsed(run)}
-    )
-    signs = {
+    failed = {
+        result.run.batch_sizes[0] for result in runs if result.diverged or tables.relapsed(result)
+    }
+    differs = {
         size: size in failed
         or tables.paired_difference(
             table, "validation_loss", size, REFERENCE_BATCH, by="batch_size"
         ).sign
+        != 0
         for size in sorted(set(table["batch_size"]) - {REFERENCE_BATCH})
     }
-    larger = [size for size in signs if size > REFERENCE_BATCH]
+    larger = [size for size in differs if size > REFERENCE_BATCH]
     parted = next(
-        (size for size in larger if all(signs[other] for other in larger if other >= size)), None
+        (size for size in larger if all(differs[other] for other in larger if other >= size)), None
     )
-    text = (
-        "**With one ε/B the curves cannot be told apart at any batch size tried.**"
-        if parted is None
-        else f"**With one ε/B the curves part from batch size {parted:,} on.**"
-    )
+    smaller = [size for size in differs if differs[size] and size < REFERENCE_BATCH]
+    start = "**With one ε/B the validation loss at the end"
     if table["seed"].nunique() == 1:
-        text = "**With one seed it cannot be told where curves of one ε/B part.**"
-    if failed:
-        text += f" Runs failed at {', '.join(f'{size:,}' for size in failed)}."
-    return text, parted
+        text = "**With one seed it cannot be told where runs of one ε/B part.**"
+    elif parted is None:
+        text = f"{start} cannot be told from that at batch size 64 at any larger one.**"
+    else:
+        text = f"{start} differs from that at batch size 64 from {parted:,} on.**"
+        text += f" It also differs at {_sizes(smaller)}." if smaller else ""
+    return text + (f" Runs failed at {_sizes(failed)}." if failed else ""), parted
+
+
+def _sizes(batch_sizes: Iterable[int]) -> str:
+    return ", ".join(f"{size:,}" for size in sorted(batch_sizes))
 
 
 def same_updates_answer(runs: Sequence[FitResult]) -> str:

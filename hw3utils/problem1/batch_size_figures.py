@@ -150,9 +150,9 @@ def generalisation(table: pd.DataFrame, scores: pd.DataFrame) -> Figure:
         for place, (arm, row) in enumerate(group.iterrows()):
             seeds = scores[scores["arm"] == arm]
             accuracy, diverged = 100 * seeds["test_accuracy"], seeds["diverged"]
-            failed = diverged | seeds["collapsed"] | (accuracy < 50)
+            failed = diverged | seeds["relapsed"] | (accuracy < 50)
             if failed.any():
-                how = "diverged or collapsed" if diverged.any() else "collapsed"
+                how = "diverged or relapsed" if diverged.any() else "relapsed"
                 text = f"{how} in {failed.sum()} of {len(seeds)} seeds: {accuracy.mean():.1f} %"
                 look = {"color": DARK_RED, "transform": left.get_yaxis_transform()}
                 left.text(0.02, place, text, va="center", **look)

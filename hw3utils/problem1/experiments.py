@@ -16,7 +16,7 @@ from hw3utils.data.images import ImageSet, Scale
 from hw3utils.problem1 import diagnostics, learning_rates
 from hw3utils.problem1.learning_rates import LRBounds, RangeTest
 from hw3utils.settings import Problem1
-from hw3utils.training import schedules, sweeps
+from hw3utils.training import sweeps
 from hw3utils.training.runs import FitResult, Run
 from hw3utils.training.schedules import (
     Constant,
@@ -35,7 +35,7 @@ TUNING_SEED = 1_000  # of the runs that choose the constant rate: none of those 
 
 # The arms of 1.2. The decay of "γ = 0.99" is the trap that the notebook warns of.
 CYCLICAL, BOTH_BOUNDS, TRAP = "cyclical", "cyclical, both bounds decay", "cyclical, γ = 0.99"
-CONSTANT, ONE_CYCLE, ONE_CYCLE_MOMENTUM = "constant", "1cycle", "1cycle with momentum"
+CONSTANT, ONE_CYCLE, ONE_CYCLE_MOMENTUM = "constant", "1cycle", "1cycle, momentum cycled"
 LINEAR = "linear decay"
 # The arms of 1.3.
 GROWING, SHRINKING, CONTROL = "batch size doubled", "learning rate halved", "neither (control)"
@@ -137,7 +137,7 @@ def batch_size_runs(lr_max: float, settings: Problem1) -> dict[str, Run]:
     """Return the runs of 1.3a to 1.3c: eight stages of equally many epochs, seven ways.
 
     The batch size doubles from 32 to 4,096 at a fixed learning rate. At batch size 32 the rate is
-    halved at the same epochs, or divided by √2 or by 4 (two wrong laws), or nothing changes. The
+    halved at the same epochs, or divided by √2 or by 4 (two rival laws), or nothing changes. The
     batch size also doubles from 64 on, where lr_max was read off, with a control that stays there.
     """
     epochs = len(BATCH_SIZES) * settings.stage_epochs
@@ -208,19 +208,6 @@ def same_updates_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
 def _with_batch(run: Run, size: int) -> Run:
     parts = MICRO_BATCH_SIZE if size > MICRO_BATCH_SIZE else None
     return replace(run, batch_size=size, micro_batch_size=parts)
-
-
-def gamma_trap(run: Run, trapped: Run, num_images: int) -> dict[str, list[float]]:
-    """Return the learning rate at every update of the cyclical run and of the trapped one.
-
-    No network is trained: the schedules are stepped with an optimiser that does nothing.
-    """
-    updates = run.num_updates(num_images)
-    gamma = schedules.decay_factor(run.schedule.final_amplitude, updates)
-    return {
-        f"γ = {gamma:.6f}": schedules.learning_rates(run.schedule, updates),
-        "γ = 0.99": schedules.learning_rates(trapped.schedule, updates),
-    }
 
 
 def noise_scales(

@@ -105,8 +105,8 @@ def generalisation(
     Returns
     -------
     DataFrame
-        One row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``collapsed``
-        (see `collapsed`), ``validation_accuracy`` (NaN if the last epoch diverged),
+        One row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``relapsed``
+        (see `relapsed`), ``validation_accuracy`` (NaN if the last epoch diverged),
         ``test_accuracy``, ``train_accuracy`` (of the final model, on as many training images as
         there are test images), ``gap`` (train − test) and ``seconds``.
     """
@@ -123,7 +123,7 @@ def generalisation(
                     "seed": result.run.seed,
                     "epochs": result.run.epochs,
                     "diverged": result.diverged,
-                    "collapsed": collapsed(result),
+                    "relapsed": relapsed(result),
                     "validation_accuracy": result.final["validation_accuracy"],
                     "test_accuracy": tested.accuracy,
                     "train_accuracy": trained.accuracy,
@@ -134,7 +134,7 @@ def generalisation(
     return pd.DataFrame(rows)
 
 
-def collapsed(result: FitResult) -> bool:
+def relapsed(result: FitResult) -> bool:
     """Tell whether a run lost what it had learned: its loss ends 1.5 times as high as at its best.
 
     False for a run that diverged, which is worse.
@@ -147,7 +147,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the mean of each arm's scores over its seeds, and the test accuracy's spread.
 
     ``test_sd`` is the standard deviation over seeds, NaN where there is only one. ``diverged`` and
-    ``collapsed`` count seeds; scores that are NaN are left out of the means.
+    ``relapsed`` count seeds; scores that are NaN are left out of the means.
     """
     grouped = scores.groupby("arm", sort=False)
     columns = ["validation_accuracy", "test_accuracy", "train_accuracy", "gap", "seconds"]
@@ -156,7 +156,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     table.insert(0, "epochs", grouped["epochs"].first())
     table.insert(1, "seeds", grouped.size())
     table.insert(2, "diverged", grouped["diverged"].sum())
-    table.insert(3, "collapsed", grouped["collapsed"].sum())
+    table.insert(3, "relapsed", grouped["relapsed"].sum())
     return table
 
 

@@ -84,7 +84,7 @@ def noise_table(missing=False):
 def score_table(arms):
     """Scores of (arm, epochs): test accuracies of its seeds."""
     scores = pd.DataFrame(
-        {"arm": name, "epochs": epochs, "seed": seed, "diverged": False, "collapsed": value < 0.7,
+        {"arm": name, "epochs": epochs, "seed": seed, "diverged": False, "relapsed": value < 0.7,
          "validation_accuracy": value, "test_accuracy": value, "train_accuracy": value + 0.02,
          "gap": 0.02, "seconds": 1.0}
         for (name, epochs), values in arms.items()
@@ -338,6 +338,6 @@ def test_arms_stand_under_their_epochs_and_one_that_failed_is_named_in_words():
     figure = batch_size_figures.generalisation(table, scores)
     long, _, short, gaps = figure.axes
     assert [axes.get_title(loc="left") for axes in (long, short)] == ["15 epochs", "8 epochs"]
-    assert written(short) == ["collapsed in 2 of 2 seeds: 35.0 %"]
+    assert written(short) == ["relapsed in 2 of 2 seeds: 35.0 %"]
     assert long.get_xlim() == short.get_xlim() and short.get_xlim()[0] > 85
     assert len(gaps.patches) == 1
