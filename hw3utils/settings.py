@@ -96,7 +96,7 @@ class Problem1(Settings):
     n_validation: int = 12_000
     n_test: int = 10_000
     sweep_epochs: int = 5  # for each learning rate of 1.1
-    sweep_seeds: int = 1  # repetitions of 1.1, 1.3d, the range test and the extra parts of 1.3
+    sweep_seeds: int = 1  # repetitions of 1.1, 1.3d and the range test
     extra_rates: int = 0  # learning rates between 1e-3 and 0.5 beside the handout's ten
     range_updates: int = 400  # of the range test, for each factor of ten of the learning rate
     budget_epochs: int = 8  # for each schedule of 1.2
@@ -106,7 +106,7 @@ class Problem1(Settings):
     stage_epochs: int = 1  # at each of the eight batch sizes of 1.3a to 1.3c
     separate_epochs: int = 3  # for each batch size of 1.3d
     noise_epochs: int = 2  # for each batch size where the noise is held fixed
-    seeds: int = 1  # repetitions of the runs of 1.2 and 1.3a to 1.3c
+    seeds: int = 1  # repetitions of the other runs of 1.2 and 1.3
 
     SIZES: ClassVar[dict[str, dict[str, Any]]] = {
         "smoke": {

@@ -218,37 +218,48 @@ def noise_answer(noise: pd.DataFrame, num_images: int) -> str:
 
 
 def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
-    """Return where runs of one ε/B part, in words and as a batch size (None: nowhere told).
+    """Return where the curves of one ε/B part, in words and as a batch size (None: nowhere told).
 
-    They part at the smallest batch size above 64 from which on every one failed, or ends with a
-    validation loss whose paired difference from that at 64 has an interval without zero.
+    They part at the smallest batch size above 64 from which on every one failed, or has a
+    validation loss, averaged over the epochs, whose paired difference from that at 64 has an
+    interval without zero.
     """
-    table = tables.sweep_table(runs)
-    failed = {
-        result.run.batch_sizes[0] for result in runs if result.diverged or tables.relapsed(result)
-    }
-    differs = {
-        size: size in failed
-        or tables.paired_difference(
-            table, "validation_loss", size, REFERENCE_BATCH, by="batch_size"
-        ).sign
-        != 0
-        for size in sorted(set(table["batch_size"]) - {REFERENCE_BATCH})
-    }
-    larger = [size for size in differs if size > REFERENCE_BATCH]
-    parted = next(
-        (size for size in larger if all(differs[other] for other in larger if other >= size)), None
+    curves = pd.DataFrame(
+        {
+            "batch_size": result.run.batch_sizes[0],
+            "seed": result.run.seed,
+            "loss": result.history["validation_loss"].mean(skipna=False),
+            "failed": result.diverged or tables.relapsed(result),
+        }
+        for result in runs
     )
-    smaller = [size for size in differs if differs[size] and size < REFERENCE_BATCH]
-    start = "**With one ε/B the validation loss at the end"
-    if table["seed"].nunique() == 1:
-        text = "**With one seed it cannot be told where runs of one ε/B part.**"
+    sizes = sorted(set(curves["batch_size"]) - {REFERENCE_BATCH})
+    apart = {
+        size: tables.paired_difference(curves, "loss", size, REFERENCE_BATCH, by="batch_size")
+        for size in sizes
+    }
+    failed = set(curves[curves["failed"]]["batch_size"])
+    differs = [size for size in sizes if size in failed or apart[size].sign]
+    larger = [size for size in sizes if size > REFERENCE_BATCH]
+    parted = next((size for size in larger if {*larger} - {*range(size)} <= {*differs}), None)
+    by = "; ".join(f"{size:,}: {_change(apart[size])}" for size in larger if size not in failed)
+    start = "**With one ε/B the curves"
+    if curves["seed"].nunique() == 1:
+        text = "**With one seed it cannot be told where curves of one ε/B part.**"
     elif parted is None:
-        text = f"{start} cannot be told from that at batch size 64 at any larger one.**"
+        text = f"{start} above batch size 64 cannot be told from that at 64.**"
     else:
-        text = f"{start} differs from that at batch size 64 from {parted:,} on.**"
-        text += f" It also differs at {_sizes(smaller)}." if smaller else ""
+        text = f"{start} part from batch size {parted:,} on.**"
+    text += f" Validation loss, a mean over the epochs, minus that at 64, in nats: at {by}."
+    if smaller := [size for size in differs if size < REFERENCE_BATCH]:
+        text += f" It also differs at {_sizes(smaller)}."
     return text + (f" Runs failed at {_sizes(failed)}." if failed else ""), parted
+
+
+def _change(found: Interval) -> str:
+    """Return a difference of losses with its sign, and its interval where there is one."""
+    reach = "" if np.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{found.mean:+.3f}{reach}".replace("-", "−")
 
 
 def _sizes(batch_sizes: Iterable[int]) -> str:
@@ -261,9 +272,7 @@ def same_updates_answer(runs: Sequence[FitResult]) -> str:
     sizes = sorted(set(table["batch_size"]))
     found = tables.paired_difference(table, "validation_loss", sizes[-1], sizes[0], by="batch_size")
     words = {1: "a higher", -1: "a lower", 0: "no demonstrably different"}[found.sign]
-    reach = "" if np.isnan(found.low) else f", {found.low:+.3f} to {found.high:+.3f}"
-    change = f"{found.mean:+.3f} nats{reach}".replace("-", "−")
     return (
         f"With as many updates at the same rate, batch size {sizes[-1]} ends with {words} "
-        f"validation loss than {sizes[0]} ({change})."
+        f"validation loss than {sizes[0]}: {_change(found)} nats."
     )

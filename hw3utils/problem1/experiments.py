@@ -46,19 +46,21 @@ EQUAL_EPOCHS = "cyclical, epochs of 1.3"
 
 def learning_rate_runs(settings: Problem1) -> list[Run]:
     """Return the runs of 1.1: the handout's ten learning rates, batch size 64, for each seed."""
-    return _repeated([short_run(lr, settings) for lr in candidate_learning_rates()], settings)
+    return _repeated(
+        [short_run(lr, settings) for lr in candidate_learning_rates()], settings.sweep_seeds
+    )
 
 
 def extra_rate_runs(settings: Problem1) -> list[Run]:
     """Return the same for learning rates between 1e-3 and 0.5, a finer grid; none in `laptop`."""
     rates = candidate_learning_rates(1e-3, 0.5, max(2, settings.extra_rates))
     wanted = rates[: settings.extra_rates]
-    return _repeated([short_run(lr, settings) for lr in wanted], settings)
+    return _repeated([short_run(lr, settings) for lr in wanted], settings.sweep_seeds)
 
 
 def rule_runs(rates: Mapping[str, float], settings: Problem1) -> list[Run]:
     """Return the same for the rates that the range test's rules suggest, in their order."""
-    return _repeated([short_run(lr, settings) for lr in rates.values()], settings)
+    return _repeated([short_run(lr, settings) for lr in rates.values()], settings.sweep_seeds)
 
 
 def short_run(lr: float, settings: Problem1) -> Run:
@@ -66,8 +68,8 @@ def short_run(lr: float, settings: Problem1) -> Run:
     return Run("lenet5", Constant(lr), settings.sweep_epochs, batch_size=REFERENCE_BATCH)
 
 
-def _repeated(runs: Sequence[Run], settings: Problem1) -> list[Run]:
-    return [replace(run, seed=seed) for run in runs for seed in range(settings.sweep_seeds)]
+def _repeated(runs: Sequence[Run], seeds: int) -> list[Run]:
+    return [replace(run, seed=seed) for run in runs for seed in range(seeds)]
 
 
 def range_tests(settings: Problem1, train: ImageSet) -> list[RangeTest]:
@@ -83,7 +85,10 @@ def range_tests(settings: Problem1, train: ImageSet) -> list[RangeTest]:
         RangeTest(**found)
         for found in _measured(
             learning_rates.test_range,
-            [(run, *details, train.class_names, SCALE) for run in _repeated([run], settings)],
+            [
+                (run, *details, train.class_names, SCALE)
+                for run in _repeated([run], settings.sweep_seeds)
+            ],
             train,
             "range test",
         )
@@ -176,7 +181,7 @@ def equal_epochs_run(bounds: LRBounds, settings: Problem1) -> dict[str, Run]:
 def separate_runs(lr_max: float, settings: Problem1) -> list[Run]:
     """Return the runs of 1.3d: models of their own for each batch size, at the same rate."""
     run = Run("lenet5", Constant(lr_max), settings.separate_epochs)
-    return _repeated([_with_batch(run, size) for size in BATCH_SIZES], settings)
+    return _repeated([_with_batch(run, size) for size in BATCH_SIZES], settings.sweep_seeds)
 
 
 def same_noise_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
@@ -189,7 +194,7 @@ def same_noise_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
         Run("lenet5", Constant(middle * size / REFERENCE_BATCH), settings.noise_epochs, size)
         for size in (16, *BATCH_SIZES[:6])
     ]
-    return _repeated(runs, settings)
+    return _repeated(runs, settings.seeds)
 
 
 def same_updates_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
@@ -202,7 +207,7 @@ def same_updates_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
         Run("lenet5", Constant(middle), settings.noise_epochs * size // 32, size)
         for size in (32, 64, 128)
     ]
-    return _repeated(runs, settings)
+    return _repeated(runs, settings.seeds)
 
 
 def _with_batch(run: Run, size: int) -> Run:

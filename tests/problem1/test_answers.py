@@ -182,7 +182,7 @@ def test_runs_of_equal_noise_part_where_all_larger_batches_differ():
         for run in runs
     ]
     text, parted = batch_size_answers.same_noise_answer(results)
-    assert parted == 1_024 and "from 1,024 on" in text
+    assert parted == 1_024 and "batch size 1,024 on" in text
     results[-1] = make_result(results[-1].run, [1.0, math.nan], diverged=True)
     text, parted = batch_size_answers.same_noise_answer(results)
     assert parted == 1_024 and "failed at 1,024." in text
