@@ -162,7 +162,7 @@ def _forest(axes: Axes, differences: pd.DataFrame) -> None:
     look = {"fmt": "o", "color": BLUE, "capsize": 4, "markersize": 7}
     axes.errorbar(mean.mask(large), places, xerr=reach, **look)
     axes.set_yticks(places, names)
-    intervals = "95 % interval" if differences["low"].notna().any() else "mean only: one seed"
+    intervals = "95 % interval" if differences["low"].notna().any() else "one seed"
     which = f"{first.iloc[0]} minus the other" if same else "first minus second"
     axes.set(xlabel=f"{which} (points; {intervals})", title="Differences, paired by seed")
     axes.set_ylim(places[-1] - 0.6, 0.6)
