@@ -117,7 +117,8 @@ def published_beside() -> str:
         f"{markdown(frame)}\n\n± is the standard deviation over seeds: {one['settings']['seeds']} "
         f"in Problem 1, {finetuned['seeds']} of finetuning and {last_layer['seeds']} of the last "
         f"layer in Problem 3, {repeated['label_seeds']} in 4.2, {repeated['student_seeds']} in "
-        f"4.3; with one seed it is unknown. {machine(one)}."
+        f"4.3; with one seed it is unknown. Problem 1: {machine(one)}. Problems 3 and 4: "
+        f"{machine(three)}."
     )
 
 
