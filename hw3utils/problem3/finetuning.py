@@ -18,10 +18,9 @@ from torch.nn import functional as F
 from hw3utils import paths
 from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, take
 from hw3utils.problem3 import resnet
-from hw3utils.training import fingerprints, loop, sweeps
+from hw3utils.training import fingerprints, loop, sweeps, workers
 from hw3utils.training.batches import accumulate_gradient
 from hw3utils.training.runs import Run
-from hw3utils.training.workers import processes
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def finetune_all(
         [tensor for images in parts for tensor in (images.images, images.labels)],
         title="finetuning",
         note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
-        n_jobs=n_jobs or processes(),
+        n_jobs=n_jobs or workers.processes(),
         cache_dir=cache_dir,
     )
     for key in found:
@@ -119,7 +118,7 @@ def estimate_seconds(
     Counts a third of a training step for each validation image, and the processes at work.
     """
     first = next(iter(wanted.values()))
-    device = loop.pick_device()
+    device = workers.pick_device()
     model = resnet.build(first.weights, train.num_classes, 0).to(device).train()
     under_autocast(model, torch.bfloat16 if first.bf16 else None)
     sample = take(train, min(16, len(train))).to(device)
@@ -135,7 +134,7 @@ def estimate_seconds(
         per_image = (time.perf_counter() - began) / len(sample)
     torch.set_num_threads(threads)
     epochs = sum(finetuning.run.epochs for finetuning in wanted.values())
-    return per_image * epochs * (len(train) + len(validation) / 3) / processes()
+    return per_image * epochs * (len(train) + len(validation) / 3) / workers.processes()
 
 
 @fingerprints.task
@@ -158,7 +157,7 @@ def _finetune(
             model.fc.weight.copy_(finetuning.head[0])
             model.fc.bias.copy_(finetuning.head[1])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    model.to(loop.pick_device())
+    model.to(workers.pick_device())
     under_autocast(model, torch.bfloat16 if finetuning.bf16 else None)
     result = loop.fit(
         model, run, train, validation, scale,

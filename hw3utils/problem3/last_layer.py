@@ -23,10 +23,9 @@ from hw3utils.data.images import ImageSet, Scale, mirrored
 from hw3utils.problem3 import resnet
 from hw3utils.training import fingerprints, sweeps
 from hw3utils.training.linear import MOST_PENALTY, check_sets
-from hw3utils.training.loop import pick_device
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
-from hw3utils.training.workers import processes
+from hw3utils.training.workers import pick_device, processes
 
 CHUNK = 256
 

@@ -35,15 +35,6 @@ DIVERGED_ABOVE_GUESSING = 4.0
 DIVERGED_AT_THE_END = 1.1
 
 
-def pick_device() -> torch.device:
-    """Return the device to train on: cuda where there is one, else mps, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
-
-
 class _Live(NamedTuple):
     """What every update changes: together with the records, all that the next epoch depends on."""
 
