@@ -18,7 +18,7 @@ PROFILES = {  # and what each is for
     "smoke": "a quick try on a few images, whose numbers mean nothing",
     "laptop": "what two cores do in half an hour; most things are done once, so that a small "
     "difference cannot be told from chance",
-    "overnight": "what two cores do in a night, with several seeds",
+    "overnight": "several seeds and longer runs, to be left alone for a night",
     "full": "the handout's sizes everywhere, for a GPU",
 }
 

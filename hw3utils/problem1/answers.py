@@ -56,7 +56,7 @@ def rates_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
         text += " lr_max is the largest rate tried that comes nine tenths of the way down."
     if some.empty:
         return f"{text} No run failed."
-    text += f" The lowest rate at which a run failed is {some.min():.2g}"
+    text += f" The lowest of these rates at which a run failed is {some.min():.2g}"
     if len(every):
         text += f"; the lowest at which all did is {every.min():.2g}"
     return f"{text}."
@@ -99,9 +99,11 @@ def rules_answer(rules: pd.DataFrame) -> str:
 def schedule_answer(validated: pd.DataFrame) -> str:
     """Return the answer of 1.2, from `tables.final_validation` of its arms."""
     means = validated.groupby("arm", sort=False)["validation_accuracy"].mean()
+    best = f"the best arm, “{means.idxmax()}”, at {100 * means.max():.2f} %"
+    if means.idxmax() == CYCLICAL:
+        best = f"the highest mean of the {len(means)} arms"
     text = (
-        f"**The cyclical rate ends at {100 * means[CYCLICAL]:.2f} % on validation images; the best "
-        f"arm, “{means.idxmax()}”, at {100 * means.max():.2f} %.**"
+        f"**The cyclical rate ends at {100 * means[CYCLICAL]:.2f} % on validation images, {best}.**"
     )
     seeds = validated["seed"].nunique()
     if seeds == 1:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hw3utils.problem1 import tables
+from hw3utils.problem1 import experiments, tables
 from hw3utils.problem1.experiments import (
     BATCH_SIZES,
     CONTROL,
@@ -147,7 +147,7 @@ def answer_batch_size(
     arms : mapping of str to sequence of FitResult
         The runs of `experiments.batch_size_runs`, with the same seeds each.
     scores : DataFrame
-        From `tables.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
+        From `experiments.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
     """
     seeds = len(arms[GROWING])
     distances = tables.law_distances(arms, (*LAWS, CONTROL))
@@ -166,7 +166,7 @@ def answer_batch_size(
     paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
     gaps = scores.groupby("arm")["gap"].mean()
     diverged = sum(result.diverged for result in arms[CONTROL])
-    relapsed = sum(map(tables.relapsed, arms[CONTROL]))
+    relapsed = sum(map(experiments.relapsed, arms[CONTROL]))
     names = {"doubled": GROWING, "√2": ROOT, "halved": SHRINKING, "quarter": QUARTER}
     missing = Interval(np.nan, np.nan, np.nan)
     return BatchSizeAnswer(
@@ -229,7 +229,7 @@ def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
             "batch_size": result.run.batch_sizes[0],
             "seed": result.run.seed,
             "loss": result.history["validation_loss"].mean(skipna=False),
-            "failed": result.diverged or tables.relapsed(result),
+            "failed": result.diverged or experiments.relapsed(result),
         }
         for result in runs
     )
@@ -247,12 +247,14 @@ def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
     if curves["seed"].nunique() == 1:
         text = "**With one seed it cannot be told where curves of one ε/B part.**"
     elif parted is None:
-        text = f"{start} above batch size 64 cannot be told from that at 64.**"
+        text = f"{start} do not all differ from that at batch size 64 from some size on.**"
     else:
-        text = f"{start} part from batch size {parted:,} on.**"
+        last = ", the largest tried" if parted == larger[-1] else " on"
+        text = f"{start} part from batch size {parted:,}{last}.**"
     text += f" Validation loss, a mean over the epochs, minus that at 64, in nats: at {by}."
-    if smaller := [size for size in differs if size < REFERENCE_BATCH]:
-        text += f" It also differs at {_sizes(smaller)}."
+    others = [size for size in differs if size not in failed and (not parted or size < parted)]
+    if others and len(set(curves["seed"])) > 1:
+        text += f" Taken alone, the difference is told from zero at {_sizes(others)}, too."
     return text + (f" Runs failed at {_sizes(failed)}." if failed else ""), parted
 
 

@@ -1,6 +1,7 @@
 """The experiments of Problem 1: which runs each sub-question needs, and what is measured on them.
 
-Descriptions only. The runs are trained by `training.sweeps`; `tables` and `figures` show them.
+The runs are trained by `training.sweeps`; `tables` and `figures` show them. Test images are used in
+`generalisation` alone.
 """
 
 import math
@@ -12,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from hw3utils.checks import check_whole_number
-from hw3utils.data.images import ImageSet, Scale
+from hw3utils.data.images import ImageSet, Scale, take
 from hw3utils.problem1 import diagnostics, learning_rates
 from hw3utils.problem1.learning_rates import LRBounds, RangeTest
 from hw3utils.settings import Problem1
-from hw3utils.training import sweeps
+from hw3utils.training import networks, sweeps
+from hw3utils.training.batches import evaluate, evaluate_on_test_set_once
 from hw3utils.training.runs import FitResult, Run
 from hw3utils.training.schedules import (
     Constant,
@@ -235,6 +237,52 @@ def noise_scales(
                 tasks.append((result.run.model, state, train.class_names, SCALE))
     found = _measured(diagnostics.measure_noise, tasks, train, "noise scale")
     return pd.DataFrame([row | measured for row, measured in zip(rows, found, strict=True)])
+
+
+def generalisation(
+    arms: Mapping[str, Sequence[FitResult]], train: ImageSet, test: ImageSet
+) -> pd.DataFrame:
+    """Evaluate every arm's final models, at last, on the test set.
+
+    Returns
+    -------
+    DataFrame
+        One row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``relapsed``
+        (see `relapsed`), ``validation_accuracy`` (NaN if the last epoch diverged),
+        ``test_accuracy``, ``train_accuracy`` (of the final model, on as many training images as
+        there are test images), ``gap`` (train − test) and ``seconds``.
+    """
+    rows = []
+    part = take(train, min(len(train), len(test)))
+    for name, results in arms.items():
+        for result in results:
+            model = networks.build(result.run.model, train.num_classes, result.run.seed)
+            tested = evaluate_on_test_set_once(model, result.state, test, SCALE)
+            trained = evaluate(model, part, SCALE)
+            rows.append(
+                {
+                    "arm": name,
+                    "seed": result.run.seed,
+                    "epochs": result.run.epochs,
+                    "diverged": result.diverged,
+                    "relapsed": relapsed(result),
+                    "validation_accuracy": result.final["validation_accuracy"],
+                    "test_accuracy": tested.accuracy,
+                    "train_accuracy": trained.accuracy,
+                    "gap": trained.accuracy - tested.accuracy,
+                    "seconds": result.seconds,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def relapsed(result: FitResult) -> bool:
+    """Tell whether a run lost what it had learned: its loss ends 1.5 times as high as at its best.
+
+    False for a run that diverged, which is worse.
+    """
+    losses = result.history["train_loss"]
+    return bool(not result.diverged and losses.iloc[-1] > 1.5 * losses.min())
 
 
 def _measured(

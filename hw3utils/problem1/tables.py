@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from hw3utils.data.images import ImageSet, take
-from hw3utils.problem1.experiments import BATCH_SIZES, GROWING, SCALE
+from hw3utils.problem1.experiments import BATCH_SIZES, GROWING
 from hw3utils.problem1.learning_rates import RULES, RangeTest, mean_curve
-from hw3utils.training import networks
-from hw3utils.training.batches import evaluate, evaluate_on_test_set_once
 from hw3utils.training.intervals import Interval, mean_interval
 from hw3utils.training.runs import FitResult
 
@@ -95,52 +92,6 @@ def final_validation(arms: Mapping[str, Sequence[FitResult]]) -> pd.DataFrame:
         for arm, results in arms.items()
         for result in results
     )
-
-
-def generalisation(
-    arms: Mapping[str, Sequence[FitResult]], train: ImageSet, test: ImageSet
-) -> pd.DataFrame:
-    """Evaluate every arm's final models, at last, on the test set.
-
-    Returns
-    -------
-    DataFrame
-        One row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``relapsed``
-        (see `relapsed`), ``validation_accuracy`` (NaN if the last epoch diverged),
-        ``test_accuracy``, ``train_accuracy`` (of the final model, on as many training images as
-        there are test images), ``gap`` (train − test) and ``seconds``.
-    """
-    rows = []
-    part = take(train, min(len(train), len(test)))
-    for name, results in arms.items():
-        for result in results:
-            model = networks.build(result.run.model, train.num_classes, result.run.seed)
-            tested = evaluate_on_test_set_once(model, result.state, test, SCALE)
-            trained = evaluate(model, part, SCALE)
-            rows.append(
-                {
-                    "arm": name,
-                    "seed": result.run.seed,
-                    "epochs": result.run.epochs,
-                    "diverged": result.diverged,
-                    "relapsed": relapsed(result),
-                    "validation_accuracy": result.final["validation_accuracy"],
-                    "test_accuracy": tested.accuracy,
-                    "train_accuracy": trained.accuracy,
-                    "gap": trained.accuracy - tested.accuracy,
-                    "seconds": result.seconds,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def relapsed(result: FitResult) -> bool:
-    """Tell whether a run lost what it had learned: its loss ends 1.5 times as high as at its best.
-
-    False for a run that diverged, which is worse.
-    """
-    losses = result.history["train_loss"]
-    return bool(not result.diverged and losses.iloc[-1] > 1.5 * losses.min())
 
 
 def summary(scores: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale, mirrored

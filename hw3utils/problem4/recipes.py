@@ -1,7 +1,8 @@
-"""Training in stages, each on images and labels of its own, and the judging of what was learned.
+"""How a recipe is followed: stages, each on images and labels of its own, and a judge at the end.
 
 Pre-train on noisy, resampled or pseudo-labels, then fine-tune, or freeze the features under a
-linear classifier. What is cached, and where it is computed, is the business of `training.sweeps`.
+linear classifier. The recipes themselves are in `experiments`; what is cached, and where it is
+computed, is the business of `training.sweeps`.
 """
 
 import math

@@ -59,7 +59,7 @@ def _run(problem: str, found: dict[str, Any]) -> dict[str, str]:
         "seeds": ", ".join(seeds),
         "data and weights": found.get("dataset", "FashionMNIST")
         + (f"; ResNet-50 {weights['name']} ({weights['origin']})" if weights else ""),
-        "machine": f"{machine(found)}; {found['seconds'] / 60:.0f} min",
+        "machine": f"{machine(found)}; {found['seconds'] / 60:.0f} min of training, added up",
     }
 
 
@@ -86,10 +86,8 @@ def published_beside() -> str:
     student = problem4.change(students, "test_accuracy", "arm", SELECTED, ALONE)
     cyclical = _accuracy(one["test_accuracy"]["cyclical"], one["test_sd"]["cyclical"])
     compared = one["batch_size_answer"]
-    growing = points(100 * compared["accuracy_difference"], math.nan)
-    if compared["accuracy_low"] is not None:
-        low, high = (100 * compared[f"accuracy_{bound}"] for bound in ("low", "high"))
-        growing += f" ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    growing = _paired(compared["accuracy_difference"], *_bounds(compared, "accuracy"))
+    from_64 = _paired(compared["stable_difference"], *_bounds(compared, "stable"))
     scales = [f"{stage['value']:,.0f}" for stage in one["noise_scales"].values() if stage["value"]]
     rows = [
         ("1.1 lr_min and lr_max", f"{one['lr_min']:.2g} and {one['lr_max']:.2g}",
@@ -97,6 +95,8 @@ def published_beside() -> str:
         ("1.2 test accuracy, cyclical rate", cyclical,
          "0.887 to 0.892 plain, 0.90 to 0.91 with a good schedule"),
         ("1.3 test accuracy, growing batch against cyclical, equal epochs (points)", growing,
+         "none for this network"),
+        ("1.3 the same, for the batch that grows from 64 on (points)", from_64,
          "none for this network"),
         ("1.3 gradient noise scale after stage 1, at the end", f"{scales[0]}, {scales[-1]} images",
          "none for this network"),
@@ -117,8 +117,20 @@ def published_beside() -> str:
         f"{markdown(frame)}\n\n± is the standard deviation over seeds: {one['settings']['seeds']} "
         f"in Problem 1, {finetuned['seeds']} of finetuning and {last_layer['seeds']} of the last "
         f"layer in Problem 3, {repeated['label_seeds']} in 4.2, {repeated['student_seeds']} in "
-        f"4.3; with one seed it is unknown. Problem 1: {machine(one)}. Problems 3 and 4: "
-        f"{machine(three)}."
+        f"4.3; with one seed it is unknown. In brackets: 95 % interval, paired by seed. Problem 1: "
+        f"{machine(one)}. Problems 3 and 4: {machine(three)}."
+    )
+
+
+def _bounds(found: dict[str, Any], name: str) -> tuple[float | None, float | None]:
+    return found[f"{name}_low"], found[f"{name}_high"]
+
+
+def _paired(mean: float, low: float | None, high: float | None) -> str:
+    """Return a difference of fractions in points, with its interval where there is one."""
+    text = points(100 * mean, math.nan)
+    return (
+        text if low is None else f"{text} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", "−")
     )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer, lr_scheduler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hw3utils import files
 from hw3utils.checks import check_whole_number

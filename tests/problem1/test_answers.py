@@ -146,7 +146,7 @@ def test_failed_runs_are_told_and_never_averaged_into_a_loss():
     assert math.isnan(gathered.loc[1.0, "train_loss"])
     assert gathered.loc[0.001, "failed"] == 0, "a rate that is too low has not failed"
     text = answers.rates_answer(sweep, LRBounds(0.001, 0.01))
-    assert "lowest rate at which a run failed is 0.1" in text and "all did is 1" in text
+    assert "lowest of these rates at which a run failed is 0.1" in text and "all did is 1" in text
     finer = answers.finer_answer(sweep, LRBounds(0.001, 0.005))
     assert "lowest loss is 0.01, not between" in finer and "between 0.01" in finer
 
@@ -182,7 +182,7 @@ def test_runs_of_equal_noise_part_where_all_larger_batches_differ():
         for run in runs
     ]
     text, parted = batch_size_answers.same_noise_answer(results)
-    assert parted == 1_024 and "batch size 1,024 on" in text
+    assert parted == 1_024 and "batch size 1,024, the largest tried" in text
     results[-1] = make_result(results[-1].run, [1.0, math.nan], diverged=True)
     text, parted = batch_size_answers.same_noise_answer(results)
     assert parted == 1_024 and "failed at 1,024." in text
@@ -219,6 +219,6 @@ def test_a_diverged_run_is_marked_in_the_tables():
         name: [replace(make_result(runs[name], [1.0, 0.5], diverged), state=state)]
         for name, diverged in (("cyclical", False), ("constant", True))
     }
-    scores = tables.generalisation(arms, make_images(20), make_images(10))
+    scores = experiments.generalisation(arms, make_images(20), make_images(10))
     assert scores["diverged"].tolist() == [False, True]
     assert tables.summary(scores)["diverged"].to_dict() == {"cyclical": 0, "constant": 1}
