@@ -53,12 +53,17 @@ def rates_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
     if np.isclose(bounds.lr_max, 4 * bounds.lr_min):
         text += " Only lr_max comes nine tenths of the way down; lr_min is a quarter of it."
     else:
-        text += " lr_max is the largest rate tried that comes nine tenths of the way down."
+        text += " lr_max is the largest of these rates that comes nine tenths of the way down."
     if some.empty:
         return f"{text} No run failed."
     text += f" The lowest of these rates at which a run failed is {some.min():.2g}"
     if len(every):
-        text += f"; the lowest at which all did is {every.min():.2g}"
+        lowest = every.min()
+        text += (
+            ", and there every run did"
+            if lowest == some.min()
+            else f"; the lowest at which all did is {lowest:.2g}"
+        )
     return f"{text}."
 
 
@@ -69,8 +74,8 @@ def finer_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
     best = alive.loc[alive["train_loss"].idxmin(), "learning_rate"]
     inside = "between" if bounds.lr_min <= best <= bounds.lr_max else "not between"
     text = (
-        f"Of the {len(gathered)} rates in the picture, the one with the lowest loss is {best:.2g}, "
-        f"{inside} lr_min and lr_max."
+        f"Of the {len(gathered)} rates in the picture, the one with the lowest mean loss is "
+        f"{best:.2g}, {inside} lr_min and lr_max."
     )
     failed = gathered[gathered["failed"] > 0]["learning_rate"]
     if failed.empty:
@@ -103,7 +108,7 @@ def schedule_answer(validated: pd.DataFrame) -> str:
     if means.idxmax() == CYCLICAL:
         best = f"the highest mean of the {len(means)} arms"
     text = (
-        f"**The cyclical rate ends at {100 * means[CYCLICAL]:.2f} % on validation images, {best}.**"
+        f"**The cyclical rate ends at {100 * means[CYCLICAL]:.2f} % on validation images**, {best}."
     )
     seeds = validated["seed"].nunique()
     if seeds == 1:
@@ -117,7 +122,14 @@ def schedule_answer(validated: pd.DataFrame) -> str:
          "from", unsure))
         if len(rows)
     ]  # fmt: skip
-    return f"{text} Paired over {seeds} seeds, with 95 % intervals: {' '.join(said)}"
+    strict = 1 - 0.05 / len(SCHEDULE_PAIRS)
+    sure = tables.differences(validated, "validation_accuracy", SCHEDULE_PAIRS, strict)
+    sure = sure[(sure["low"] > 0) | (sure["high"] < 0)]["second"]
+    names = ", ".join(f"“{name}”" for name in sure) or "none"
+    return (
+        f"{text} Paired over {seeds} seeds, with 95 % intervals: {' '.join(said)} Allowing for "
+        f"{len(SCHEDULE_PAIRS)} comparisons (Bonferroni), it is told from: {names}."
+    )
 
 
 def _listed(rows: pd.DataFrame) -> str:

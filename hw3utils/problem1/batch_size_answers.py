@@ -21,10 +21,11 @@ from hw3utils.problem1.experiments import (
     SHRINKING,
     STABLE_GROWING,
 )
-from hw3utils.training.intervals import Interval
+from hw3utils.training.intervals import Interval, mean_interval
 from hw3utils.training.runs import FitResult
 
-LAWS = (GROWING, SHRINKING, ROOT, QUARTER)  # the first is the null: another seed of the same law
+LAWS = (SHRINKING, ROOT, QUARTER)
+_NAN = (np.nan,) * 3
 
 
 def in_points(found: Interval) -> str:
@@ -47,10 +48,11 @@ class BatchSizeAnswer:
     # Whether halving the rate lies nearer to the growing batch than both rival laws do: their
     # paired differences over seeds are above zero. False: a rival lies nearer. None: not told.
     alike: bool | None
-    nearer_rival: str  # the rival that demonstrably lies nearer, if any
+    rivals: dict[str, Interval]  # distance of each rival minus that of halving, paired, in nats
     control_collapsed: bool  # whether the control failed in any seed
     control_diverged: int  # seeds in which it diverged,
-    control_relapsed: int  # and in which it lost what it had learned
+    control_relapsed: int  # in which its loss ended 1.5 times as high as at its best
+    control_accuracy: tuple[float, float]  # the lowest and the highest test accuracy of a seed
     updates_growing: int  # weight updates
     updates_mirror: int
     # Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
@@ -62,10 +64,15 @@ class BatchSizeAnswer:
     stable_difference: float
     stable_low: float
     stable_high: float
+    stable_validation: Interval  # that difference on validation images
     gap_growing: float  # accuracy on training images minus that on test images
     gap_cyclical: float
+    gap_difference: Interval
+    train_difference: Interval  # of the accuracies on training images
     seeds: int  # repetitions of each run
-    laws: dict[str, Interval]  # distance of each law, in nats; of the null under the name "doubled"
+    # Distance of each law, in nats. Under "doubled": that between two seeds of the growing batch,
+    # with the lowest and the highest of all pairs.
+    laws: dict[str, Interval]
 
     @property
     def text(self) -> str:
@@ -83,29 +90,30 @@ class BatchSizeAnswer:
         )
         if self.seeds == 1:
             return f"**With one seed it cannot be told**: {distances}, with {updates}."
+        nearer = [law for law, found in self.rivals.items() if found.sign == -1]
         if self.alike:
             verdict = "**Of the laws tried, halving the rate acts most like doubling the batch**"
-        elif self.nearer_rival:
-            verdict = (
-                f"**No: “{self.nearer_rival}” acts more like doubling the batch than halving**"
-            )
+        elif nearer:
+            verdict = f"**No: “{nearer[0]}” acts more like doubling the batch than halving**"
         else:
             verdict = "**Which law acts most like doubling the batch cannot be told**"
+        farther = " and ".join(nats(found, "+") for found in self.rivals.values())
         null = self.laws["doubled"]
-        same = "; it is not the same curve" if halved.low > null.high else ""
         return (
-            f"{verdict}: {distances} ({self.seeds} seeds, {updates}). Two seeds of the growing "
-            f"batch differ by {nats(null)}{same}."
+            f"{verdict}: {distances} ({self.seeds} seeds, {updates}). Paired by seed, the rivals "
+            f"lie {farther} farther away. (Growing batches of different seeds lie {null.mean:.3f} "
+            f"nats apart, {null.low:.3f} to {null.high:.3f}: a measure of size, not a test, since "
+            f"the laws are compared with the run of the same seed.)"
         )
 
     @property
     def control_text(self) -> str:
         """What became of the run in which nothing changed."""
+        low, high = (f"{100 * accuracy:.0f}" for accuracy in self.control_accuracy)
         return (
-            f"The control at batch size 32, in which neither changes, failed in "
-            f"{self.control_diverged + self.control_relapsed} of {self.seeds} "
-            f"{'seeds' if self.seeds > 1 else 'seed'} ({self.control_diverged} diverged, "
-            f"{self.control_relapsed} lost what they had learned)."
+            f"Of the {self.seeds} runs of the control at batch size 32, in which neither changes, "
+            f"{self.control_diverged} diverged, and in {self.control_relapsed} the loss ended more "
+            f"than 1.5 times as high as at its best (test accuracies {low} to {high} %)."
         )
 
     @property
@@ -113,13 +121,19 @@ class BatchSizeAnswer:
         """How the growing batch generalises beside the cyclical schedule."""
         found = Interval(self.accuracy_difference, self.accuracy_low, self.accuracy_high)
         stable = Interval(self.stable_difference, self.stable_low, self.stable_high)
-        gaps = f"{100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f}"
-        gaps = gaps.replace("-", "−")
+        unsure = ""
+        if stable.sign != self.stable_validation.sign:
+            unsure = f"; on validation images {_points(self.stable_validation)}: not certain"
+        learned = {-1: "worse", 0: "not demonstrably otherwise", 1: "better"}
         return (
             f"On the test images, against the cyclical rate of as many epochs, the growing batch "
-            f"{_verdict(found)} ({in_points(_hundredfold(found))}), and the one that grows from 64 "
-            f"on {_verdict(stable)} ({in_points(_hundredfold(stable))}); train − test gap {gaps}."
-        )
+            f"{_verdict(found)} ({_points(found)}), and the one that grows from 64 on "
+            f"{_verdict(stable)} ({_points(stable)}{unsure}). The growing batch's train − test gap "
+            f"is {100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f} "
+            f"(difference {_points(self.gap_difference)}); it also does "
+            f"{learned[self.train_difference.sign]} on training images "
+            f"({_points(self.train_difference)})."
+        ).replace("-", "−")
 
 
 def _verdict(found: Interval) -> str:
@@ -127,14 +141,16 @@ def _verdict(found: Interval) -> str:
     return {1: "is more accurate", -1: "is less accurate", 0: "cannot be told apart"}[found.sign]
 
 
-def _hundredfold(found: Interval) -> Interval:
-    return Interval(*(100 * value for value in found))
+def _points(fraction: Interval) -> str:
+    return in_points(Interval(*(100 * value for value in fraction)))
 
 
-def nats(found: Interval) -> str:
-    """Return a loss with its interval where there is one."""
-    text = f"{found.mean:.4f} nats"
-    return text if np.isnan(found.low) else f"{text} ({found.low:.4f} to {found.high:.4f})"
+def nats(found: Interval, sign: str = "") -> str:
+    """Return a loss, with a sign where it is a difference, and its interval where there is one."""
+    text = f"{found.mean:{sign}.4f} nats"
+    if not np.isnan(found.low):
+        text += f" ({found.low:{sign}.4f} to {found.high:{sign}.4f})"
+    return text.replace("-", "−")
 
 
 def answer_batch_size(
@@ -149,36 +165,41 @@ def answer_batch_size(
     scores : DataFrame
         From `experiments.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
     """
-    seeds = len(arms[GROWING])
+    growing, control = arms[GROWING], arms[CONTROL]
     distances = tables.law_distances(arms, (*LAWS, CONTROL))
-    laws = tables.law_intervals(distances)
-    signs = {
-        law: tables.paired_difference(distances, "distance", law, SHRINKING, by="law").sign
+    by_law = {
+        law: mean_interval(found.to_numpy())
+        for law, found in distances.groupby("law", sort=False)["distance"]
+    }
+    rivals = {
+        law: tables.paired_difference(distances, "distance", law, SHRINKING, by="law")
         for law in (ROOT, QUARTER)
     }
-    nearer = [law for law, sign in signs.items() if sign == -1]
-    curve = np.mean([result.history["train_loss"] for result in arms[GROWING]], axis=0)
-    shared = arms[GROWING][0].history["batch_size"].to_numpy() == BATCH_SIZES[0]
-    accuracy, stable = (
-        tables.paired_difference(scores, "test_accuracy", arm, EQUAL_EPOCHS)
-        for arm in (GROWING, STABLE_GROWING)
-    )
+    signs = {found.sign for found in rivals.values()}
+    between = tables.seed_distances(growing)
+    null = Interval(np.mean(between), min(between), max(between)) if between else Interval(*_NAN)
+
+    def compared(column: str, arm: str) -> Interval:
+        return tables.paired_difference(scores, column, arm, EQUAL_EPOCHS)
+
+    accuracy, stable = (compared("test_accuracy", arm) for arm in (GROWING, STABLE_GROWING))
     paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
     gaps = scores.groupby("arm")["gap"].mean()
-    diverged = sum(result.diverged for result in arms[CONTROL])
-    relapsed = sum(map(experiments.relapsed, arms[CONTROL]))
-    names = {"doubled": GROWING, "√2": ROOT, "halved": SHRINKING, "quarter": QUARTER}
-    missing = Interval(np.nan, np.nan, np.nan)
+    curve = np.mean([result.history["train_loss"] for result in growing], axis=0)
+    shared = growing[0].history["batch_size"].to_numpy() == BATCH_SIZES[0]
+    diverged = sum(result.diverged for result in control)
+    relapsed = sum(map(experiments.relapsed, control))
     return BatchSizeAnswer(
-        distance_mirror=laws[SHRINKING].mean,
-        distance_control=laws[CONTROL].mean,
+        distance_mirror=by_law[SHRINKING].mean,
+        distance_control=by_law[CONTROL].mean,
         fallen=float(curve[shared][-1] - curve[-1]),
-        alike=False if nearer else True if all(signs.values()) else None,
-        nearer_rival=nearer[0] if nearer else "",
+        alike=False if -1 in signs else True if signs == {1} else None,
+        rivals=rivals,
         control_collapsed=diverged + relapsed > 0,
         control_diverged=diverged,
         control_relapsed=relapsed,
-        updates_growing=int(arms[GROWING][0].history["updates"].sum()),
+        control_accuracy=(float(paired[CONTROL].min()), float(paired[CONTROL].max())),
+        updates_growing=int(growing[0].history["updates"].sum()),
         updates_mirror=int(arms[SHRINKING][0].history["updates"].sum()),
         accuracy_difference=accuracy.mean,
         accuracy_low=accuracy.low,
@@ -187,10 +208,18 @@ def answer_batch_size(
         stable_difference=stable.mean,
         stable_low=stable.low,
         stable_high=stable.high,
+        stable_validation=compared("validation_accuracy", STABLE_GROWING),
         gap_growing=float(gaps[GROWING]),
         gap_cyclical=float(gaps[EQUAL_EPOCHS]),
-        seeds=seeds,
-        laws={name: laws.get(law, missing) for name, law in names.items()},
+        gap_difference=compared("gap", GROWING),
+        train_difference=compared("train_accuracy", GROWING),
+        seeds=len(growing),
+        laws={
+            "doubled": null,
+            "√2": by_law[ROOT],
+            "halved": by_law[SHRINKING],
+            "quarter": by_law[QUARTER],
+        },
     )
 
 
@@ -209,7 +238,12 @@ def noise_answer(noise: pd.DataFrame, num_images: int) -> str:
         sizes = _sizes(beyond["batch_size"])
         text += f" The batch is larger than the whole interval at batch sizes {sizes}."
     elif len(growing):
-        text += " No batch size lies above its stage's interval."
+        below = (growing["batch_size"] < growing["low"]).all()
+        text += (
+            " Every batch size lies below its stage's whole interval."
+            if below
+            else " No batch size lies above its stage's interval."
+        )
     text += f" N/10 is {num_images / 10:,.0f}."
     if len(missing):
         rows = (f"{row.arm}, stage {row.stage}: {row.reason}" for row in missing.itertuples())
@@ -221,40 +255,36 @@ def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
     """Return where the curves of one ε/B part, in words and as a batch size (None: nowhere told).
 
     They part at the smallest batch size above 64 from which on every one failed, or has a
-    validation loss, averaged over the epochs, whose paired difference from that at 64 has an
-    interval without zero.
+    validation loss, averaged over the epochs, whose paired ratio to that at 64 has an interval
+    without one.
     """
     curves = pd.DataFrame(
         {
             "batch_size": result.run.batch_sizes[0],
             "seed": result.run.seed,
-            "loss": result.history["validation_loss"].mean(skipna=False),
+            "log_loss": np.log(result.history["validation_loss"].mean(skipna=False)),
             "failed": result.diverged or experiments.relapsed(result),
         }
         for result in runs
     )
     sizes = sorted(set(curves["batch_size"]) - {REFERENCE_BATCH})
     apart = {
-        size: tables.paired_difference(curves, "loss", size, REFERENCE_BATCH, by="batch_size")
+        size: tables.paired_difference(curves, "log_loss", size, REFERENCE_BATCH, by="batch_size")
         for size in sizes
     }
     failed = set(curves[curves["failed"]]["batch_size"])
-    differs = [size for size in sizes if size in failed or apart[size].sign]
+    told = [size for size in sizes if size in failed or apart[size].sign]
     larger = [size for size in sizes if size > REFERENCE_BATCH]
-    parted = next((size for size in larger if {*larger} - {*range(size)} <= {*differs}), None)
-    by = "; ".join(f"{size:,}: {_change(apart[size])}" for size in larger if size not in failed)
+    parted = next((size for size in larger if {*larger} - {*range(size)} <= {*told}), None)
     start = "**With one ε/B the curves"
     if curves["seed"].nunique() == 1:
         text = "**With one seed it cannot be told where curves of one ε/B part.**"
     elif parted is None:
-        text = f"{start} do not all differ from that at batch size 64 from some size on.**"
+        text = f"{start} cannot be told from that at batch size 64 from any size on.**"
     else:
-        last = ", the largest tried" if parted == larger[-1] else " on"
-        text = f"{start} part from batch size {parted:,}{last}.**"
-    text += f" Validation loss, a mean over the epochs, minus that at 64, in nats: at {by}."
-    others = [size for size in differs if size not in failed and (not parted or size < parted)]
-    if others and len(set(curves["seed"])) > 1:
-        text += f" Taken alone, the difference is told from zero at {_sizes(others)}, too."
+        text = f"{start} part from batch size {parted:,} on.**"
+    by = "; ".join(f"{size:,}: {_percent(apart[size])}" for size in sizes if size not in failed)
+    text += f" Validation loss, a mean over the epochs, against that at 64: at {by}."
     return text + (f" Runs failed at {_sizes(failed)}." if failed else ""), parted
 
 
@@ -262,6 +292,13 @@ def _change(found: Interval) -> str:
     """Return a difference of losses with its sign, and its interval where there is one."""
     reach = "" if np.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
     return f"{found.mean:+.3f}{reach}".replace("-", "−")
+
+
+def _percent(log_ratio: Interval) -> str:
+    """Return a ratio in percent more or less, with its interval where there is one."""
+    mean, low, high = (f"{100 * (np.exp(value) - 1):+.0f}" for value in log_ratio)
+    reach = "" if np.isnan(log_ratio.low) else f" ({low} to {high})"
+    return f"{mean} %{reach}".replace("-", "−")
 
 
 def _sizes(batch_sizes: Iterable[int]) -> str:
@@ -277,4 +314,5 @@ def same_updates_answer(runs: Sequence[FitResult]) -> str:
     return (
         f"With as many updates at the same rate, batch size {sizes[-1]} ends with {words} "
         f"validation loss than {sizes[0]}: {_change(found)} nats."
+        + (" So the sum of the learning rates does not decide alone." if found.sign else "")
     )

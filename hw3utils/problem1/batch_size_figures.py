@@ -39,7 +39,10 @@ from hw3utils.style import MARKERS
 def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
     """Draw the growing batch's `tables.stage_scores` beside a `tables.sweep_table` over sizes."""
     figure, panels = plt.subplots(1, 2, figsize=(9.2, 4.2))
-    arms = {"one run, growing batch": one_run, "a model of its own for each size": separate}
+    arms = {
+        "one run: a stage at each size": one_run,
+        "a model of its own for each size, from scratch": separate,
+    }
     for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
         for (name, table), look in zip(arms.items(), LOOKS, strict=False):
             _against_batch_size(axes, table, column, name, **look)

@@ -1,5 +1,6 @@
 """Tables of Problem 1: what the runs ended with. They are trained by `training.sweeps`."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -112,27 +113,32 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired_difference(
-    scores: pd.DataFrame, column: str, first: str, second: str, by: str = "arm"
+    scores: pd.DataFrame,
+    column: str,
+    first: str,
+    second: str,
+    by: str = "arm",
+    level: float = 0.95,
 ) -> Interval:
     """Return the mean of ``column`` in one arm minus the other, paired by seed, with its interval.
 
     A pair with a NaN makes it NaN: nothing is said about arms of which a run is missing.
     """
     wide = scores.pivot(index="seed", columns=by, values=column)
-    return mean_interval((wide[first] - wide[second]).to_numpy())
+    return mean_interval((wide[first] - wide[second]).to_numpy(), level)
 
 
 def differences(
-    scores: pd.DataFrame, column: str, pairs: Sequence[tuple[str, str]]
+    scores: pd.DataFrame, column: str, pairs: Sequence[tuple[str, str]], level: float = 0.95
 ) -> pd.DataFrame:
     """Return `paired_difference` of fractions for pairs of arms, in percentage points.
 
-    A row for each pair: ``first``, ``second``, ``mean``, ``low``, ``high`` (95 % interval over
+    A row for each pair: ``first``, ``second``, ``mean``, ``low``, ``high`` (the interval over
     seeds) and the number of ``seeds``.
     """
     rows = []
     for first, second in pairs:
-        found = paired_difference(scores, column, first, second)
+        found = paired_difference(scores, column, first, second, level=level)
         row = {"first": first, "second": second}
         row |= {name: 100 * value for name, value in found._asdict().items()}
         rows.append(row | {"seeds": int((scores["arm"] == first).sum())})
@@ -143,28 +149,24 @@ def law_distances(arms: Mapping[str, Sequence[FitResult]], laws: Sequence[str]) 
     """Return how far the training curve of each law lies from that of the growing batch.
 
     The mean absolute difference of the losses in nats, over the epochs after the stage that all
-    share: a row for each ``law`` and ``seed`` with its ``distance``. The law `GROWING` itself is
-    the null: the distance to the growing batch of another seed; it is left out with one seed.
+    share: a row for each ``law`` and ``seed`` with its ``distance`` to the run of the same seed.
     """
-    growing = arms[GROWING]
-    rows = []
-    for law in laws:
-        for place, result in enumerate(arms[law]):
-            other = growing[place]
-            if law == GROWING:
-                if len(growing) == 1:
-                    continue
-                other = growing[(place + 1) % len(growing)]
-            later = other.history["batch_size"] > BATCH_SIZES[0]
-            apart = (result.history["train_loss"] - other.history["train_loss"]).abs()
-            rows.append({"law": law, "seed": result.run.seed, "distance": apart[later].mean()})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        {"law": law, "seed": growing.run.seed, "distance": _distance(result, growing)}
+        for law in laws
+        for result, growing in zip(arms[law], arms[GROWING], strict=True)
+    )
 
 
-def law_intervals(distances: pd.DataFrame) -> dict[str, Interval]:
-    """Return the mean distance of each law over seeds, with its 95 % interval."""
-    groups = distances.groupby("law", sort=False)["distance"]
-    return {law: mean_interval(found.to_numpy()) for law, found in groups}
+def seed_distances(growing: Sequence[FitResult]) -> list[float]:
+    """Return the same distance between every two seeds of the growing batch: a measure of size."""
+    return [_distance(one, other) for one, other in itertools.combinations(growing, 2)]
+
+
+def _distance(result: FitResult, growing: FitResult) -> float:
+    later = growing.history["batch_size"] > BATCH_SIZES[0]
+    apart = (result.history["train_loss"] - growing.history["train_loss"]).abs()
+    return float(apart[later].mean())
 
 
 def stage_noise(measured: pd.DataFrame) -> pd.DataFrame:
