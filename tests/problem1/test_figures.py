@@ -28,6 +28,7 @@ LATE, AT_ONCE = [2.0, 1.5, NAN], [NAN]
 
 @pytest.fixture(autouse=True)
 def styled_and_closed():
+    plt.close("all")  # what other tests of this process left open
     style.use_style()
     yield
     plt.close("all")
