@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from hw3utils import paths
 from hw3utils.data import artefacts, downloads, image_folders, torchvision_sets
-from hw3utils.data.images import ImageSet, OfficialParts, Splits, split, stratified_split, take
+from hw3utils.data.images import ImageSet, OfficialParts, Splits, split, stratified_order, take
 
 DECATHLON_PREFIX = "decathlon/"
 DATASETS = (
@@ -22,6 +22,8 @@ DATASETS = (
     *(f"{DECATHLON_PREFIX}{name}" for name in image_folders.DECATHLON),
 )
 VALIDATION_FRACTION = 0.2
+# Sets in which a mirror image means something else, or nothing: digits, arrows on signs, letters.
+HANDED = ("gtsrb", "omniglot", "svhn")
 FASHION_MNIST_CLASSES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -37,6 +39,11 @@ class Target(NamedTuple):
     name: str
     parts: Splits
     not_found: dict[str, str]
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the mirror image of an image belongs to the same class (see `HANDED`)."""
+        return self.name.removeprefix(DECATHLON_PREFIX) not in HANDED
 
 
 def load_fashion_mnist(
@@ -58,7 +65,7 @@ def load_fashion_mnist(
     return Splits(take(train, n_train), take(validation, n_validation), take(test, n_test))
 
 
-def load_target(wanted: str, generator: Generator, **options: Any) -> Target:
+def load_target(wanted: str, **options: Any) -> Target:
     """Load the dataset named by ``wanted``; of ``"A or B"`` the first one that can be had.
 
     The options are those of `load_dataset`, and so are the errors; where none can be had, the
@@ -70,36 +77,30 @@ def load_target(wanted: str, generator: Generator, **options: Any) -> Target:
     not_found: dict[str, str] = {}
     for name in names:
         try:
-            return Target(name, load_dataset(name, generator, **options), not_found)
+            return Target(name, load_dataset(name, **options), not_found)
         except downloads.SourcesExhaustedError as error:
             not_found[name] = str(error)
     raise downloads.SourcesExhaustedError("\n".join(not_found.values()))
 
 
 def load_dataset(
-    name: str,
-    generator: Generator,
-    *,
-    n_train: int | None = None,
-    n_validation: int | None = None,
-    n_test: int | None = None,
-    size: int = 64,
-    data_dir: Path | None = None,
+    name: str, *, seed: int = 0, size: int = 64, data_dir: Path | None = None
 ) -> Splits:
     """Load a target of transfer learning, fetching it first where it can be fetched.
 
     Where the set has no official validation part, a fifth of the training images of each class
-    becomes one. The Visual Decathlon withholds its test labels, so its own archives give the
-    official validation part as the test part.
+    becomes one; images that show the same object (the frames of a track of GTSRB) stay together.
+    Each part comes in an `images.stratified_order` of its own: whoever needs fewer images takes the
+    first, and gets the same ones whatever is taken of the other parts. The Visual Decathlon
+    withholds its test labels, so its own archives give the official validation part as the test
+    part; which of its GTSRB frames belong together its file names do not tell.
 
     Parameters
     ----------
     name : str
         One of `DATASETS`.
-    generator : Generator
-        Draws the validation part and smaller numbers of images, class by class.
-    n_train, n_validation, n_test : int, optional
-        At most so many images of a part, in the part's own proportions; by default all.
+    seed : int
+        Decides which images the validation part gets, and the order of each part.
     size : int
         Pixels of a side: images of varying size are decoded to squares (shorter side scaled, centre
         cut out). CIFAR and SVHN keep their 32 pixels.
@@ -107,7 +108,7 @@ def load_dataset(
     Raises
     ------
     ValueError
-        Unknown name, fewer images than classes, or a class without images in some part.
+        Unknown name, or a class without images in some part.
     downloads.SourcesExhaustedError
         The files are not there and no source supplied them.
     """
@@ -120,33 +121,41 @@ def load_dataset(
         official = image_folders.load_decathlon(inside, size, data_dir)
     else:
         official = torchvision_sets.load(name, size, data_dir)
-    train, validation, test = official
+    splitter, *orders = (torch.Generator().manual_seed(4 * seed + index) for index in range(4))
+    train, validation = official.train, official.validation
     if validation is None:
-        n_second = round(VALIDATION_FRACTION * len(train))
-        train, validation = stratified_split(train, n_second, generator)
+        train, validation = _part_validation(train, official.groups, splitter)
+    parts = Splits(train, validation, official.test)
+    for part, images in parts._asdict().items():
+        if empty := torch.nonzero(images.class_counts() == 0).flatten().tolist():
+            names = ", ".join(images.class_names[label] for label in empty[:5])
+            raise ValueError(f"{name}, {part}: no image of {len(empty)} classes ({names}…)")
     return Splits(
-        _at_most(n_train, train, f"{name}, train", generator),
-        _at_most(n_validation, validation, f"{name}, validation", generator),
-        _at_most(n_test, test, f"{name}, test", generator),
+        *(
+            images.subset(stratified_order(images.labels, generator))
+            for images, generator in zip(parts, orders, strict=True)
+        )
     )
+
+
+def _part_validation(
+    images: ImageSet, groups: Tensor | None, generator: Generator
+) -> tuple[ImageSet, ImageSet]:
+    """Part a fifth of each class from the rest, whole groups of images at a time."""
+    if groups is None:
+        groups = torch.arange(len(images))
+    names, member = groups.unique(return_inverse=True)
+    labels = torch.zeros(len(names), dtype=torch.int64).scatter_(0, member, images.labels)
+    order = stratified_order(labels, generator)
+    chosen = torch.zeros(len(names), dtype=torch.bool)
+    chosen[order[: round(VALIDATION_FRACTION * len(names))]] = True
+    away = chosen[member]
+    return images.subset(torch.nonzero(~away).flatten()), images.subset(away.nonzero().flatten())
 
 
 def _check_name(name: str) -> None:
     if name not in DATASETS:
         raise ValueError(f"unknown dataset {name!r}: choose from {', '.join(DATASETS)}")
-
-
-def _at_most(n: int | None, images: ImageSet, where: str, generator: Generator) -> ImageSet:
-    """Return at most ``n`` of the images, every class among them, in (almost) its proportion."""
-    empty = torch.nonzero(images.class_counts() == 0).flatten().tolist()
-    if empty:
-        names = ", ".join(images.class_names[label] for label in empty[:5])
-        raise ValueError(f"{where}: no image of {len(empty)} classes ({names}…)")
-    if n is None or n >= len(images):
-        return images
-    if n < images.num_classes:
-        raise ValueError(f"{where}: {n} images cannot cover {images.num_classes} classes")
-    return stratified_split(images, n, generator)[1]
 
 
 def _read_fashion_mnist(folder: Path, part: str) -> ImageSet:

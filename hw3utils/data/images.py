@@ -88,6 +88,17 @@ class Splits(NamedTuple):
     validation: ImageSet
     test: ImageSet
 
+    def at_most(self, *numbers: int) -> "Splits":
+        """Return the first images of each part, as many as ``numbers`` says, or all there are.
+
+        Raises a ValueError where so many cannot hold an image of every class.
+        """
+        for name, part, n in zip(self._fields, self, numbers, strict=True):
+            if n < part.num_classes:
+                raise ValueError(f"{name}: {n} images cannot cover {part.num_classes} classes")
+        wanted = zip(self, numbers, strict=True)
+        return Splits(*(take(part, min(n, len(part))) for part, n in wanted))
+
 
 class OfficialParts(NamedTuple):
     """The parts of a dataset as its authors made them; some have no ``validation`` part."""
@@ -95,6 +106,7 @@ class OfficialParts(NamedTuple):
     train: ImageSet
     validation: ImageSet | None
     test: ImageSet
+    groups: Tensor | None = None  # (training images,) int64: equal where they show one object
 
 
 @dataclass(frozen=True)
@@ -150,23 +162,26 @@ class ResizedScale(Scale):
 
 @dataclass(frozen=True)
 class FlipAndCrop:
-    """Mirror each image with probability 1/2, and shift it by up to ``padding`` pixels each way.
+    """Mirror each image with probability ``mirror``, and shift it by up to ``padding`` pixels.
 
     The shift is the random crop of the image padded with ``padding`` black pixels on each side. It
     happens at the size at which the images are stored, before any enlarging.
     """
 
-    padding: int = 4  # at least 0
+    padding: int = 4  # pixels each way, at least 0
+    mirror: float = 0.5  # 0 where a mirror image means something else, as for digits
 
     def __post_init__(self) -> None:
         if self.padding < 0:
             raise ValueError(f"padding={self.padding}: must be at least 0")
+        if not 0 <= self.mirror <= 1:
+            raise ValueError(f"mirror={self.mirror}: must lie in 0..1")
 
     def __call__(self, images: ImageSet, generator: Generator) -> ImageSet:
         """Return the whole set as one epoch sees it; draws are made on the CPU, image by image."""
         n = len(images)
         device = images.images.device
-        flip = (torch.rand(n, generator=generator) < 0.5).to(device)
+        flip = (torch.rand(n, generator=generator) < self.mirror).to(device)
         shifts = torch.randint(0, 2 * self.padding + 1, (2, n), generator=generator).to(device)
         changed = [
             self._change(images.images[part], flip[part], shifts[:, part])
@@ -203,43 +218,22 @@ def split(images: ImageSet, n_second: int, generator: Generator) -> tuple[ImageS
 
     Raises a ValueError where that would leave one of the parts empty.
     """
-    _check_both_parts(images, n_second)
+    if not 0 < n_second < len(images):
+        raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")
     order = torch.randperm(len(images), generator=generator)
     return images.subset(order[n_second:]), images.subset(order[:n_second])
 
 
-def stratified_split(
-    images: ImageSet, n_second: int, generator: Generator
-) -> tuple[ImageSet, ImageSet]:
-    """Split as `split` does, but so that both parts have (almost) the proportions of the classes.
+def stratified_order(labels: Tensor, generator: Generator) -> Tensor:
+    """Return a random order of all images of which every beginning has the classes' proportions.
 
-    Each class gives its share of ``n_second``, rounded down, though at least one image where
-    ``n_second`` allows it; what is then missing comes from the classes with the largest remainders.
+    Of a class with the share p, between n·p − 1 and n·p + 1 of the first n images (almost: the
+    first of every class come before all others). So the first 100 are among the first 1,000.
     """
-    _check_both_parts(images, n_second)
-    quotas = _quotas(images.class_counts(), n_second)
-    order = torch.randperm(len(images), generator=generator)
-    labels = images.labels[order]
-    second = torch.zeros(len(images), dtype=torch.bool)
-    for label, quota in enumerate(quotas.tolist()):
-        second[torch.nonzero(labels == label).flatten()[:quota]] = True
-    return images.subset(order[~second]), images.subset(order[second])
-
-
-def _check_both_parts(images: ImageSet, n_second: int) -> None:
-    if not 0 < n_second < len(images):
-        raise ValueError(f"n_second={n_second}: must lie in 1..{len(images) - 1}")
-
-
-def _quotas(counts: Tensor, total: int) -> Tensor:
-    """Return how many of ``total`` fall to each class: largest remainders, one each at least."""
-    exact = counts.double() * total / counts.sum()
-    quotas = exact.floor().long()
-    if total >= int((counts > 0).sum()):
-        quotas = torch.maximum(quotas, (counts > 0).long())
-    missing = total - int(quotas.sum())
-    if missing > 0:
-        quotas[torch.argsort(exact - quotas, descending=True, stable=True)[:missing]] += 1
-    while int(quotas.sum()) > total:
-        quotas[int(torch.argmax(quotas))] -= 1
-    return quotas
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = labels[order]
+    place = torch.empty(len(labels), dtype=torch.float64)  # 0..1, within the image's class
+    for label in shuffled.unique():
+        members = torch.nonzero(shuffled == label).flatten()
+        place[members] = torch.arange(len(members)).double() / len(members)
+    return order[torch.argsort(place, stable=True)]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision import datasets as tv
 
 from hw3utils.data import downloads
@@ -27,11 +28,19 @@ def load(name: str, size: int, data_dir: Path) -> OfficialParts:
     """
     wanted = _SETS[name]
     folder = data_dir / "torchvision" / name
-    train, validation, test = (
-        None if part is None else wanted.read(_opened(name, wanted.kind, part, folder), size)
-        for part in wanted.parts
-    )
-    return OfficialParts(train, validation, test)
+    opened = [
+        None if part is None else _opened(name, wanted.kind, part, folder) for part in wanted.parts
+    ]
+    parts = [None if part is None else wanted.read(part, size) for part in opened]
+    return OfficialParts(*parts, _tracks(opened[0]) if wanted.kind is tv.GTSRB else None)
+
+
+def _tracks(dataset: tv.GTSRB) -> Tensor:
+    """Return each image's track: some 30 frames of one sign, in files CLASS/TRACK_FRAME.ppm."""
+    files = [Path(file) for file, _ in dataset._samples]
+    tracks = [(file.parent.name, file.name.partition("_")[0]) for file in files]
+    numbers = {track: number for number, track in enumerate(sorted(set(tracks)))}
+    return torch.tensor([numbers[track] for track in tracks])
 
 
 def _opened(name: str, kind: Callable[..., Any], part: dict[str, Any], folder: Path) -> Any:
