@@ -11,10 +11,13 @@ from hw3utils.problem1.learning_rates import RULES, RangeTest, mean_curve
 from hw3utils.training.intervals import Interval, mean_interval
 from hw3utils.training.runs import FitResult
 
+SCORES = ("train_loss", "validation_loss", "validation_accuracy")
+
 
 def sweep_table(results: Sequence[FitResult]) -> pd.DataFrame:
     """Return one row for each run with a constant rate: its settings and its last epoch's scores.
 
+    The scores of a run that diverged are NaN.
     ``failed`` says that it diverged, or (``collapsed``) did not: its rate is above the one with the
     lowest loss, but its loss made less than half of that one's way down from guessing.
     """
@@ -23,13 +26,12 @@ def sweep_table(results: Sequence[FitResult]) -> pd.DataFrame:
             "learning_rate": result.run.schedule.lr,
             "batch_size": result.run.batch_sizes[0],
             "seed": result.run.seed,
-            "train_loss": result.final["train_loss"],
-            "validation_loss": result.final["validation_loss"],
-            "validation_accuracy": result.final["validation_accuracy"],
+            **result.final[list(SCORES)],
             "diverged": result.diverged,
         }
         for result in results
     )
+    table.loc[table["diverged"], list(SCORES)] = np.nan
     means = table.groupby("learning_rate")["train_loss"].mean()
     best = means.idxmin() if means.notna().any() else np.inf  # all diverged: none has collapsed
     half_way = (np.log(10) + means.min()) / 2
@@ -46,9 +48,8 @@ def by(table: pd.DataFrame, column: str) -> pd.DataFrame:
     them that ``diverged``, ``collapsed`` and ``failed``.
     """
     groups = table.groupby(column)
-    scores = ["train_loss", "validation_loss", "validation_accuracy"]
     shares = ["diverged", "collapsed", "failed"]
-    gathered = pd.concat([groups[scores].mean(), groups[shares].mean()], axis=1)
+    gathered = pd.concat([groups[list(SCORES)].mean(), groups[shares].mean()], axis=1)
     gathered.insert(0, "seeds", groups.size())
     return gathered.reset_index()
 

@@ -6,7 +6,7 @@ For a single run in this process. Many runs, in parallel and cached, are the bus
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,13 +64,15 @@ def fit(
     scale: Scale,
     *,
     augment: Callable[[ImageSet, Generator], ImageSet] | None = None,
+    rate_factors: Mapping[str, float] | None = None,
     checkpoint: Path | None = None,
     progress: bool = False,
 ) -> FitResult:
     """Train ``model`` in place as ``run`` describes, with SGD on the cross-entropy.
 
     Every epoch sees each training image once, in an order drawn from ``run.seed``; the last batch
-    may be smaller. A run that diverges (see `has_diverged`) ends early, marked so.
+    may be smaller. A run that diverges (see `has_diverged`) ends early, marked so. One that only
+    ends too high is marked as well, and keeps its scores.
 
     Parameters
     ----------
@@ -81,6 +83,8 @@ def fit(
         Turns uint8 images into the network's input.
     augment : callable, optional
         ``augment(images, generator)`` returns the training images as an epoch sees them.
+    rate_factors : mapping of str to float, optional
+        Parameters whose names begin with one of these have their learning rate multiplied.
     checkpoint : Path, optional
         A file written after each epoch. Where it is there already, training goes on from it and
         ends with the same weights and history as without the interruption.
@@ -96,7 +100,7 @@ def fit(
     check_fits(model, run, train, validation, scale)
     device = next(model.parameters()).device
     train, validation = train.to(device), validation.to(device)
-    optimizer = sgd(model, run)
+    optimizer = sgd(model, run, rate_factors)
     num_updates = run.num_updates(len(train))
     scheduler = run.schedule.build(optimizer, num_updates)
     live = _Live(model, optimizer, scheduler, torch.Generator().manual_seed(run.seed))
@@ -116,11 +120,12 @@ def fit(
             batch_size = run.batch_sizes[epoch - 1]
             trained = _train_epoch(live, images, batch_size, scale, micro_batch_size, bar)
             micro_batch_size = trained.micro_batch_size
+            broken = has_diverged(trained.loss, train)
             limit = DIVERGED_AT_THE_END if epoch == run.epochs else DIVERGED_ABOVE_GUESSING
-            records.diverged = has_diverged(trained.loss, train, limit)
+            records.diverged = broken or has_diverged(trained.loss, train, limit)
             records.learning_rates += trained.learning_rates
             row = {"epoch": epoch, "batch_size": batch_size, "updates": len(trained.learning_rates)}
-            row |= _epoch_scores(model, trained, records.diverged, validation, scale)
+            row |= _epoch_scores(model, trained, broken, validation, scale)
             records.rows.append(row | {"seconds": time.perf_counter() - began})
             bar.set_postfix(loss=f"{row['train_loss']:.3f}")
             if row["validation_accuracy"] > records.best_accuracy:
@@ -171,7 +176,7 @@ def _train_epoch(
             model, images, batch, scale, micro_batch_size
         )
         totals += batch_totals
-        learning_rates.append(optimizer.param_groups[0]["lr"])
+        learning_rates.append(optimizer.param_groups[-1]["lr"])
         optimizer.step()
         scheduler.step()
         seen += len(batch)
@@ -184,11 +189,23 @@ def _train_epoch(
     return _Epoch(loss, correct, learning_rates, micro_batch_size)
 
 
-def sgd(model: nn.Module, run: Run) -> torch.optim.SGD:
-    """Return SGD over the parameters that need a gradient, set up as ``run`` describes."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def sgd(
+    model: nn.Module, run: Run, rate_factors: Mapping[str, float] | None = None
+) -> torch.optim.SGD:
+    """Return SGD over the parameters that need a gradient, set up as ``run`` describes.
+
+    ``rate_factors`` as in `fit`; the last group of parameters is that of the rest.
+    """
+    left = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+    groups = []
+    for prefix, factor in (rate_factors or {}).items():
+        chosen = [left.pop(name) for name in list(left) if name.startswith(prefix)]
+        groups.append({"params": chosen, "lr": factor * run.schedule.lr})
+    parameters = list(left.values())
     return torch.optim.SGD(
-        parameters,
+        [*groups, {"params": parameters}],
         lr=run.schedule.lr,
         momentum=run.momentum,
         weight_decay=run.weight_decay,

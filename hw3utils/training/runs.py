@@ -65,7 +65,7 @@ class FitResult:
     ``history`` has one row for each epoch begun: ``epoch`` (from 1), ``batch_size``, ``updates``,
     ``train_loss``, ``train_accuracy`` (means over the epoch's images as they were trained on),
     ``validation_loss``, ``validation_accuracy`` (after the epoch), ``seconds``. Losses are
-    cross-entropies in nats, accuracies fractions; all are NaN in the epoch that diverged.
+    cross-entropies in nats, accuracies fractions; all are NaN in an epoch that was broken off.
     """
 
     run: Run
@@ -73,7 +73,7 @@ class FitResult:
     learning_rates: Tensor  # of each update: shape (updates,), float64
     state: dict[str, Tensor]  # the weights after the last epoch
     best_state: dict[str, Tensor]  # after the epoch best on validation images, the first of equals
-    diverged: bool  # whether training ended early, or too high (see loop.has_diverged)
+    diverged: bool  # whether training broke off, or ended too high (see loop.has_diverged)
     # The weights after each epoch, where the run asks for them; empty otherwise.
     states: list[dict[str, Tensor]] = field(default_factory=list)
 

@@ -25,6 +25,8 @@ from hw3utils.data.images import ImageSet, Scale
 from hw3utils.training import fingerprints, loop, networks, workers
 from hw3utils.training.runs import FitResult, Run
 
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} spent, {remaining} left{postfix}"
+
 
 def fit_all(
     wanted: Sequence[Run],
@@ -98,6 +100,7 @@ def map_cached(
     shared: Sequence[Tensor] = (),
     *,
     title: str = "tasks",
+    work: Mapping[str, float] | None = None,
     note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
     n_jobs: int | None = None,
     cache_dir: Path | None = None,
@@ -119,6 +122,9 @@ def map_cached(
         Large tensors that all calls get: sent to each worker once.
     title : str
         Before the progress bar.
+    work : mapping of str to float, optional
+        How much there is to do in each task, where they differ: the progress bar's time left goes
+        by it.
     note : callable, optional
         What to show of a result at the progress bar's end.
     n_jobs, cache_dir
@@ -146,13 +152,15 @@ def map_cached(
     missing = {key: arguments for key, arguments in tasks.items() if key not in found}
     if not missing:
         return {key: found[key] for key in tasks}
-    with tqdm(total=len(tasks), initial=len(found), desc=title, unit="run") as bar:
+    work = work or dict.fromkeys(tasks, 1.0)
+    done = sum(work[key] for key in found)
+    with tqdm(total=sum(work.values()), initial=done, desc=title, bar_format=_BAR) as bar:
         for key, content in workers.results(function, missing, shared, n_jobs):
             files.write_checked(places[key], content)
             found[key] = files.unpack_tensors(content)
-            bar.update()
-            if note:
-                bar.set_postfix(note(found[key]))
+            bar.update(work[key])
+            told = note(found[key]) if note else {}
+            bar.set_postfix({"runs": f"{len(found)}/{len(tasks)}", **told})
     return {key: found[key] for key in tasks}
 
 
