@@ -164,11 +164,20 @@ class Problem3(Settings):
     n_train: int = 1_000_000  # images of each part, at most
     n_validation: int = 1_000_000
     n_test: int = 1_000_000
-    finetune_epochs: int = 60  # with all layers
-    head_epochs: int = 60  # with the last layer alone
     batch_size: int = 64
-    finetune_seeds: int = 3
-    head_seeds: int = 3
+    seeds: int = 3  # repetitions: each draws its own training images
+    head_images: tuple[int, ...] = (160, 640, 2_560, 12_800, 40_000)  # for the last layer alone
+    head_epochs: int = 60  # with the last layer alone
+    refit: bool = True  # whether it is trained on all images there are, once it is chosen
+    finetune_images: int = 1_000_000  # 3.1b and 3.1c: images,
+    finetune_epochs: int = 60  # and epochs with all layers
+    # Images and epochs of the curve, with the same number of updates; its middle is the size at
+    # which the arms that test the mechanism are compared.
+    curve: tuple[tuple[int, int], ...] = ((640, 100), (2_560, 25), (12_800, 5))
+    longer: tuple[tuple[int, int], ...] = ((12_800, 25),)  # likewise, with one seed
+    more_arms: int = 3  # so many of the arms that have one seed
+    crop_views: int = 4  # of each image, where the last layer is trained on crops
+    arithmetic_seeds: int = 5  # small runs in bf16 and in float32
     compared_sizes: tuple[int, ...] = (32, 64, 96, 224)  # pixels, in the figure of image sizes
     compared_images: int = 5_120  # training images in that figure, at most
 
@@ -178,29 +187,45 @@ class Problem3(Settings):
             "n_train": 128,
             "n_validation": 100,
             "n_test": 100,
-            "finetune_epochs": 2,
+            "seeds": 2,
+            "head_images": (64, 128),
             "head_epochs": 8,
-            "finetune_seeds": 1,
-            "head_seeds": 1,
+            "refit": False,
+            "finetune_images": 128,
+            "finetune_epochs": 2,
+            "curve": ((64, 2), (128, 1)),
+            "longer": (),
+            "more_arms": 1,
+            "crop_views": 2,
+            "arithmetic_seeds": 0,
             "compared_sizes": (32, 64),
             "compared_images": 128,
         },
         "laptop": {
             "image_size": 64,
-            "n_train": 896,
+            "n_train": 1_280,
             "n_validation": 400,
             "n_test": 1_000,
-            "finetune_epochs": 4,
-            "finetune_seeds": 1,
+            "seeds": 1,
+            "head_images": (160, 320, 640, 1_280),
+            "refit": False,
+            "finetune_images": 1_280,
+            "finetune_epochs": 5,
+            "curve": ((320, 20), (1_280, 5)),
+            "longer": (),
+            "more_arms": 0,
+            "crop_views": 2,
+            "arithmetic_seeds": 0,
             "compared_sizes": (32, 64, 96),
-            "compared_images": 768,
+            "compared_images": 1_280,
         },
         "overnight": {
             "image_size": 64,
-            "n_train": 2_560,
             "n_validation": 1_000,
-            "n_test": 10_000,
+            "finetune_images": 2_560,
             "finetune_epochs": 32,
+            "curve": ((640, 40), (2_560, 10), (12_800, 2)),
+            "longer": ((12_800, 10),),
             "compared_sizes": (32, 64, 96),
             "compared_images": 2_560,
         },

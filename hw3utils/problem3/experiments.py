@@ -4,17 +4,30 @@ Descriptions, and the calls that follow them; `tables` shows what came of it.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from hw3utils.data import datasets
-from hw3utils.data.images import FlipAndCrop, ResizedScale, Splits, take
+from hw3utils.data.images import (
+    FlipAndCrop,
+    ImageSet,
+    ResizedScale,
+    Splits,
+    mirrored,
+    stratified_order,
+    take,
+)
 from hw3utils.problem3 import last_layer, resnet
-from hw3utils.problem3.finetuning import Finetuning
+from hw3utils.problem3.arithmetic import Arithmetic, compare_arithmetic
+from hw3utils.problem3.finetuning import Finetuned, Finetuning, finetune_all
+from hw3utils.problem3.last_layer import Adapted, Head, HeadResult, HeadRun
 from hw3utils.settings import Problem3
+from hw3utils.training import workers
 from hw3utils.training.linear import optimal_head
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
@@ -23,9 +36,21 @@ FINETUNE_RATES = (0.001, 0.01, 0.1)
 HEAD_RATES = (1.0, 0.1, 0.01, 0.001)
 WEIGHT_DECAY = 5e-4
 DROPS = (0.25, 0.5, 0.75)
-ALL_LAYERS, LAST_LAYER = "all layers", "last layer"
-PROBE_FIRST, RANDOM_START = "last layer, then all", "all layers, random start"
-PROBE_FIRST_RATE, RANDOM_START_RATE = 0.001, 0.01
+LAST_LAYER = "last layer"
+ALL_LAYERS = "all layers"
+PROBE_FROZEN = "last layer first, statistics frozen"
+PROBE_TRAINED = "last layer first, statistics trained"
+HEAD_FROZEN = "all layers, statistics frozen"
+SLOW_TRUNK = "all layers, last layer ten times faster"
+RANDOM_START = "all layers, random start"
+# The rate of each approach where rates are not what is compared, chosen before any of these runs.
+RATES = {
+    ALL_LAYERS: 0.01, PROBE_FROZEN: 0.001, PROBE_TRAINED: 0.001, HEAD_FROZEN: 0.001,
+    SLOW_TRUNK: 0.001, RANDOM_START: 0.01,
+}  # fmt: skip
+CROP = 4  # pixels by which training images are shifted, of 32
+ADAPTED_UPDATES = 80  # of BatchNorm's statistics: 0.9**80, 0.02 %, of ImageNet's are left
+SAME_EPOCHS, CROPS = "as few epochs as finetuning", "shifted crops as well"
 
 
 @dataclass(frozen=True)
@@ -33,110 +58,329 @@ class Setup:
     """What all experiments share."""
 
     base: resnet.Base  # the ImageNet weights
-    target: datasets.Target  # the images, and which wanted sets could not be had
+    target: datasets.Target  # the whole dataset, and which wanted sets could not be had
     scale: ResizedScale  # ImageNet's own normalisation, after enlarging to the settings' size
+    parts: Splits  # the training, validation and test images that are used
+    everything: ImageSet  # for the last layer at the end: training images, then validation images
 
     @property
-    def parts(self) -> Splits:
-        """Training, validation and test images."""
-        return self.target.parts
+    def augment(self) -> FlipAndCrop:
+        """What finetuning does to training images; no mirror where that has another meaning."""
+        return FlipAndCrop(CROP, 0.5 if self.target.mirrors else 0.0)
+
+    def views(self, images: ImageSet) -> list[ImageSet]:
+        """Return the images, and their mirror images where these mean the same."""
+        return [images, mirrored(images)] if self.target.mirrors else [images]
+
+    def drawn(self, n: int, seed: int) -> ImageSet:
+        """Return the ``n`` training images that a run with this seed draws."""
+        generator = torch.Generator().manual_seed(seed)
+        return self.parts.train.subset(stratified_order(self.parts.train.labels, generator)[:n])
 
 
 def load(settings: Problem3) -> Setup:
     """Fetch weights and images as the settings say, before anything is trained.
 
-    Raises a ValueError for an unknown name or an image size below 32, and a `resnet.WeightsError`
-    or a `downloads.SourcesExhaustedError` where weights or images cannot be had.
+    Raises a ValueError for an unknown name, an image size below 32, or too few images to cover the
+    classes, and a `resnet.WeightsError` or a `downloads.SourcesExhaustedError` where weights or
+    images cannot be had.
     """
     scale = _scale(settings.image_size)
-    target = datasets.load_target(
-        settings.dataset,
-        torch.Generator().manual_seed(0),
-        n_train=settings.n_train,
-        n_validation=settings.n_validation,
-        n_test=settings.n_test,
-        size=settings.image_size,
+    target = datasets.load_target(settings.dataset, size=settings.image_size)
+    parts = target.parts.at_most(settings.n_train, settings.n_validation, settings.n_test)
+    train, validation, _ = target.parts if settings.refit else parts
+    everything = ImageSet(
+        torch.cat([train.images, validation.images]),
+        torch.cat([train.labels, validation.labels]),
+        train.class_names,
     )
-    return Setup(resnet.load_base(settings.weights), target, scale)
+    return Setup(resnet.load_base(settings.weights), target, scale, parts, everything)
 
 
 @dataclass(frozen=True)
 class Features:
     """What the frozen network makes of the images, float32."""
 
-    train: Tensor  # (2, N, 2048): the images and their mirror images
-    validation: Tensor  # (M, 2048)
-    test: Tensor
+    everything: Tensor  # (views, N, 2048), of `Setup.everything`
+    train: Tensor  # (views, N, 2048), the part that are training images
+    validation: Tensor  # (N, 2048), not mirrored
+    test: Tensor  # likewise
     seconds: float  # what they cost when they were computed, all processes added up
 
 
 def extract_features(setup: Setup) -> Features:
     """Pass every image once through the frozen network, training images mirrored as well."""
     train, validation, test = setup.parts
-    sets = [(train, True), (validation, False), (test, False)]
-    found = last_layer.extract(setup.base, sets, setup.scale)
-    views = found.features
-    return Features(views[0], views[1][0], views[2][0], found.seconds)
+    sets = [setup.views(setup.everything), [test]]
+    (everything, of_test), seconds = last_layer.extract(setup.base, sets, setup.scale)
+    first = len(setup.everything) - len(validation)
+    if len(setup.everything) > len(train) + len(validation):
+        first = len(setup.target.parts.train)
+    return Features(
+        everything, everything[:, : len(train)], everything[0, first : first + len(validation)],
+        of_test[0], seconds,
+    )  # fmt: skip
 
 
-def train_heads(setup: Setup, found: Features, settings: Problem3) -> list[last_layer.HeadResult]:
-    """Train a last layer for each of 3.2a's learning rates and each seed, all at once."""
-    run = last_layer.HeadRun(
-        HEAD_RATES,
-        tuple(range(settings.head_seeds)),
-        settings.head_epochs,
-        settings.batch_size,
-        weight_decay=WEIGHT_DECAY,
-    )
-    train, validation, _ = setup.parts
-    return last_layer.fit_heads(
-        run, found.train, train.labels, found.validation, validation.labels, train.num_classes
-    )
+class Size(NamedTuple):
+    """How many training images, and how often they are seen."""
+
+    images: int
+    epochs: int
 
 
-def best_head(results: list[last_layer.HeadResult]) -> last_layer.HeadResult:
-    """Return the last layer with the best validation accuracy, the first of equals.
+def sizes(setup: Setup, settings: Problem3) -> tuple[list[Size], list[Size], Size]:
+    """Return the curve's sizes, the longer runs', and that of 3.1b and 3.1c.
 
-    One that diverged is returned only where all of them did.
+    Where the dataset has fewer images, the largest number there is takes their place, with as many
+    more epochs; never one that leaves a batch of a single image.
     """
-    eligible = [result for result in results if not result.diverged] or results
-    return max(eligible, key=lambda result: result.history["validation_accuracy"].fillna(0).max())
+    most = len(setup.parts.train)
+    most -= most % settings.batch_size == 1
+
+    def feasible(images: int, epochs: int) -> Size:
+        return Size(images, epochs) if images <= most else Size(most, -(-epochs * images // most))
+
+    curve = sorted({Size(min(n, most), 0): feasible(n, e) for n, e in settings.curve}.values())
+    longer = sorted({feasible(min(n, most), e) for n, e in settings.longer} - set(curve))
+    asked = feasible(min(settings.finetune_images, most), settings.finetune_epochs)
+    return curve, longer, asked
+
+
+def train_heads(
+    setup: Setup, found: Features, settings: Problem3
+) -> dict[tuple[int, int], list[HeadResult]]:
+    """Train a last layer with each of 3.2a's learning rates, by number of images and seed."""
+    curve, longer, asked = sizes(setup, settings)
+    numbers = {min(n, len(setup.parts.train)) for n in settings.head_images}
+    numbers |= {size.images for size in (*curve, *longer, asked)}
+    wanted = {
+        (n, seed): head_run(settings, seed, n)
+        for n in sorted(numbers, reverse=True)
+        for seed in range(settings.seeds)
+    }
+    return last_layer.fit_all_heads(wanted, *_given(setup, found.train, found.validation))
+
+
+def head_run(settings: Problem3, seed: int, images: int | None, **changes: object) -> HeadRun:
+    """Return how a last layer is trained on so many images with each of 3.2a's rates."""
+    standard = {"epochs": settings.head_epochs, "batch_size": settings.batch_size}
+    return HeadRun(HEAD_RATES, seed, images=images, weight_decay=WEIGHT_DECAY, **standard | changes)
+
+
+def best_heads(
+    results: Mapping[tuple[int, int], Sequence[HeadResult]],
+) -> dict[tuple[int, int], HeadResult]:
+    """Return each seed's last layer, of the learning rate best on validation images.
+
+    One rate for each number of images: that with the best mean over seeds, the first of equals. A
+    rate that diverged is taken only where all did.
+    """
+    chosen = {}
+    for images in dict.fromkeys(images for images, _ in results):
+        seeds = {key: heads for key, heads in results.items() if key[0] == images}
+        by_rate = list(zip(*seeds.values(), strict=True))
+        eligible = [heads for heads in by_rate if not any(head.diverged for head in heads)]
+        best = max(eligible or by_rate, key=lambda heads: sum(map(best_validation, heads)))
+        chosen |= dict(zip(seeds, best, strict=True))
+    return chosen
+
+
+def best_validation(result: HeadResult | Finetuned) -> float:
+    """Return the validation accuracy of the best epoch, 0 where no epoch counts."""
+    return float(result.history["validation_accuracy"].fillna(0).max())
+
+
+def refit_heads(
+    setup: Setup, found: Features, settings: Problem3, lr: float
+) -> dict[int, HeadResult]:
+    """Train the last layer on training and validation images together, with the chosen rate.
+
+    Nothing is chosen any more, so that only what is left after the last epoch counts. By seed.
+    """
+    wanted = {
+        seed: HeadRun(
+            (lr,), seed, settings.head_epochs, settings.batch_size, weight_decay=WEIGHT_DECAY
+        )
+        for seed in range(settings.seeds)
+    }
+    labels, validation = setup.everything.labels, setup.parts.validation
+    given = (found.everything, labels, found.validation, validation.labels, validation.num_classes)
+    return {seed: heads[0] for seed, heads in last_layer.fit_all_heads(wanted, *given).items()}
+
+
+def compare_protocols(
+    setup: Setup, found: Features, settings: Problem3, size: Size
+) -> dict[tuple[str, int], list[HeadResult]]:
+    """Train last layers as finetuning is done, in one respect at a time: `SAME_EPOCHS`, `CROPS`.
+
+    By what is the same, and seed.
+    """
+    epochs = {
+        (SAME_EPOCHS, seed): head_run(settings, seed, size.images, epochs=size.epochs)
+        for seed in range(settings.seeds)
+    }
+    results = last_layer.fit_all_heads(epochs, *_given(setup, found.train, found.validation))
+    drawn = [setup.drawn(size.images, seed) for seed in range(settings.seeds)]
+    views = []
+    for seed, images in enumerate(drawn):
+        generator = torch.Generator().manual_seed(seed)
+        views.append([setup.augment(images, generator) for _ in range(settings.crop_views)])
+    features = last_layer.extract(setup.base, views, setup.scale).features
+    for seed, images in enumerate(drawn):
+        wanted = {(CROPS, seed): head_run(settings, seed, None)}
+        given = (features[seed], images.labels, *_given(setup, found.train, found.validation)[2:])
+        results |= last_layer.fit_all_heads(wanted, *given)
+    return results
+
+
+class AdaptedHeads(NamedTuple):
+    """One seed's last layers on a network whose weights stayed while its statistics followed."""
+
+    seed: int
+    heads: list[HeadResult]  # trained on the adapted features
+    train: Tensor  # (views, N, 2048), the adapted features
+    validation: Tensor
+    test: Tensor
+
+
+def adapt_statistics(setup: Setup, settings: Problem3, size: Size) -> list[AdaptedHeads]:
+    """Let only BatchNorm's statistics follow the new images, and train last layers on that."""
+    wanted = [
+        Adapted(
+            setup.base.weights, setup.base.digest, size.images, seed, ADAPTED_UPDATES,
+            settings.batch_size, setup.augment,
+        )
+        for seed in range(settings.seeds)
+    ]  # fmt: skip
+    rows = []
+    found = last_layer.adapted_features(wanted, setup.parts, setup.scale)
+    for seed, (train, validation, test) in enumerate(found):
+        train = train[: len(setup.views(setup.parts.validation))]
+        labels = setup.drawn(size.images, seed).labels
+        given = (train, labels, *_given(setup, train, validation)[2:])
+        heads = last_layer.fit_all_heads({seed: head_run(settings, seed, None)}, *given)[seed]
+        rows.append(AdaptedHeads(seed, heads, train, validation, test))
+    return rows
+
+
+class Arm(NamedTuple):
+    """One finetuning run by name."""
+
+    approach: str
+    images: int
+    epochs: int
+    learning_rate: float
+    seed: int
+
+
+def arms(setup: Setup, settings: Problem3) -> list[Arm]:
+    """Return all runs, those of 3.1b and 3.1c with the first seed only; none stands there twice.
+
+    The order is that in which they are run: first what tests the mechanism.
+    """
+    curve, longer, asked = sizes(setup, settings)
+    middle, seeds = curve[len(curve) // 2], range(settings.seeds)
+    both = (PROBE_FROZEN, ALL_LAYERS)
+    wanted = [(name, middle, seed) for seed in seeds for name in (*both, PROBE_TRAINED)]
+    wanted += [(name, size, seed) for size in curve for seed in seeds for name in both]
+    wanted += [
+        (name, middle, 0) for name in (HEAD_FROZEN, SLOW_TRUNK, RANDOM_START)[: settings.more_arms]
+    ]
+    found = [Arm(name, *size, RATES[name], seed) for name, size, seed in wanted]
+    found += [Arm(ALL_LAYERS, *asked, lr, 0) for lr in FINETUNE_RATES]
+    found += [Arm(name, *size, RATES[name], 0) for size in longer for name in both]
+    return list(dict.fromkeys(found))
+
+
+def more_seeds(setup: Setup, settings: Problem3, finetuned: Mapping[Arm, Finetuned]) -> list[Arm]:
+    """Return the other seeds of 3.1c's winner: the learning rate best on validation images."""
+    asked = sizes(setup, settings)[2]
+    tried = [Arm(ALL_LAYERS, *asked, lr, 0) for lr in FINETUNE_RATES]
+    best = max(tried, key=lambda arm: best_validation(finetuned[arm]))
+    return [best._replace(seed=seed) for seed in range(1, settings.seeds)]
+
+
+ARITHMETIC_SIZE = Size(1_280, 4)
+
+
+def compare_outcomes(setup: Setup, settings: Problem3) -> dict[tuple[bool, int], Finetuned]:
+    """Finetune small runs in bf16 and in float32, by whether it is bf16 and seed.
+
+    They are judged on the validation images: the test set stays shut.
+    """
+    size = Size(min(ARITHMETIC_SIZE.images, len(setup.parts.train)), ARITHMETIC_SIZE.epochs)
+    runs = [Arm(ALL_LAYERS, *size, RATES[ALL_LAYERS], s) for s in range(settings.arithmetic_seeds)]
+    wanted = {
+        (bf16, arm.seed): run
+        for bf16 in (True, False)
+        for arm, run in finetunings(setup, runs, {}, settings, bf16).items()
+    }
+    shut = setup.parts._replace(test=setup.parts.validation)
+    return finetune_all(wanted, shut, setup.scale) if wanted else {}
+
+
+def compare_gradients(
+    setup: Setup, head: Head, settings: Problem3, batches: int = 8
+) -> dict[str, Arithmetic]:
+    """Compare bf16 with float32 where finetuning starts: a new, and a trained last layer."""
+    images = setup.drawn(min(len(setup.parts.train), batches * settings.batch_size), 0)
+    device = workers.pick_device()
+    given = [
+        (setup.scale(pixels.to(device)), labels.to(device))
+        for pixels, labels in zip(
+            images.images.split(settings.batch_size),
+            images.labels.split(settings.batch_size),
+            strict=True,
+        )
+    ]
+    found = {}
+    for approach in (ALL_LAYERS, PROBE_FROZEN):
+        model = resnet.build(setup.base.weights, images.num_classes, 0).to(device).train()
+        if approach == PROBE_FROZEN:
+            model.fc.load_state_dict(head._asdict())
+            resnet.freeze_statistics(model)
+        found[approach] = compare_arithmetic(model, given)
+    return found
 
 
 def finetunings(
-    setup: Setup, head: last_layer.HeadResult, settings: Problem3, bf16: bool = False
-) -> dict[tuple[str, float, int], Finetuning]:
-    """Return the runs of 3.1 and two more arms, by approach, learning rate and seed.
+    setup: Setup,
+    wanted: Sequence[Arm],
+    heads: Mapping[tuple[int, int], Head],
+    settings: Problem3,
+    bf16: bool,
+) -> dict[Arm, Finetuning]:
+    """Describe each arm's run; ``heads`` are what those start from that train the last layer first.
 
-    The arms beside the handout's three learning rates: the same network from random weights, and
-    one whose last layer starts from ``head``, trained before on frozen features (Kumar et al.
-    2022, 2202.10054).
+    That the last layer comes first is Kumar et al.'s (2022, 2202.10054).
     """
-    arms = [(ALL_LAYERS, lr) for lr in FINETUNE_RATES]
-    arms += [(PROBE_FIRST, PROBE_FIRST_RATE), (RANDOM_START, RANDOM_START_RATE)]
-    wanted = {}
-    for seed in range(settings.finetune_seeds):
-        for approach, lr in arms:
-            run = Run(
-                "resnet50",
-                Steps(lr, factor=0.1, at=DROPS),
-                settings.finetune_epochs,
-                batch_size=settings.batch_size,
-                weight_decay=WEIGHT_DECAY,
-                seed=seed,
-            )
-            wanted[approach, lr, seed] = Finetuning(
-                run,
-                resnet.RANDOM if approach == RANDOM_START else setup.base.weights,
-                setup.base.digest,
-                head=(head.weight, head.bias) if approach == PROBE_FIRST else None,
-                augment=FlipAndCrop(4),
-                bf16=bf16,
-            )
-    return wanted
+    described = {}
+    for arm in wanted:
+        run = Run(
+            "resnet50",
+            Steps(arm.learning_rate, factor=0.1, at=DROPS),
+            arm.epochs,
+            batch_size=settings.batch_size,
+            weight_decay=WEIGHT_DECAY,
+            seed=arm.seed,
+        )
+        probe_first = arm.approach in (PROBE_FROZEN, PROBE_TRAINED)
+        described[arm] = Finetuning(
+            run,
+            arm.images,
+            resnet.RANDOM if arm.approach == RANDOM_START else setup.base.weights,
+            setup.base.digest,
+            head=tuple(heads[arm.images, arm.seed]) if probe_first else None,
+            head_factor=10.0 if arm.approach == SLOW_TRUNK else 1.0,
+            frozen_statistics=arm.approach in (PROBE_FROZEN, HEAD_FROZEN),
+            augment=setup.augment,
+            bf16=bf16,
+        )
+    return described
 
 
-def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
+def compare_image_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
     """Train last layers on features of images of several sizes, judged on validation images.
 
     One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
@@ -145,17 +389,25 @@ def compare_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
     """
     train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))
     validation = setup.parts.validation
-    run = last_layer.HeadRun(HEAD_RATES, (0,), settings.head_epochs, min(64, len(train)))
     rows = []
     for size in settings.compared_sizes:
-        sets = [(train, True), (validation, False)]
+        sets = [setup.views(train), [validation]]
         views = last_layer.extract(setup.base, sets, _scale(size)).features
-        given = (views[0], train.labels, views[1][0], validation.labels, train.num_classes)
-        best = best_head(last_layer.fit_heads(run, *given))
-        sgd = math.nan if best.diverged else best.history["validation_accuracy"].max()
+        given = (views[0], train.labels, *_given(setup, views[0], views[1][0])[2:])
+        wanted = {(len(train), 0): head_run(settings, 0, None)}
+        [best] = best_heads(last_layer.fit_all_heads(wanted, *given)).values()
+        sgd = math.nan if best.diverged else best_validation(best)
         optimum = optimal_head(*given).table["validation_accuracy"].max()
         rows.append({"size": size, "images": len(train), "sgd": sgd, "optimum": optimum})
     return pd.DataFrame(rows)
+
+
+def _given(
+    setup: Setup, features: Tensor, validation_features: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+    """Return features with labels as last layers are trained on them."""
+    train, validation, _ = setup.parts
+    return features, train.labels, validation_features, validation.labels, train.num_classes
 
 
 def _scale(size: int) -> ResizedScale:

@@ -8,18 +8,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from hw3utils import paths
-from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, take
+from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, stratified_order, take
 from hw3utils.problem3 import resnet
+from hw3utils.problem3.arithmetic import under_autocast
 from hw3utils.training import fingerprints, loop, sweeps, workers
-from hw3utils.training.batches import accumulate_gradient
+from hw3utils.training.batches import accumulate_gradient, evaluate
 from hw3utils.training.runs import Run
 
 
@@ -27,26 +27,34 @@ from hw3utils.training.runs import Run
 class Finetuning:
     """What is finetuned, and from where."""
 
-    run: Run
+    run: Run  # its seed also draws the training images, in images.stratified_order
+    images: int  # so many training images: fewer are a part of more
     weights: str  # what the trunk starts from, as resnet.build takes it
     digest: str  # SHA-256 of these weights, so that others never share a cached result
     # Weight and bias that the last layer starts from; drawn from the run's seed where None.
     head: tuple[Tensor, Tensor] | None = None
-    augment: FlipAndCrop | None = FlipAndCrop()  # changes the training images each epoch
-    bf16: bool = False  # whether the network computes in bf16 (see compare_arithmetic)
+    head_factor: float = 1.0  # the last layer's learning rate is this multiple of the others'
+    frozen_statistics: bool = False  # whether BatchNorm keeps normalising with ImageNet's
+    augment: FlipAndCrop = FlipAndCrop()  # changes the training images each epoch
+    bf16: bool = False  # whether the network computes in bf16 (see arithmetic)
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What finetuning left behind; all scores are those of the epoch best on validation data."""
+    """What finetuning left behind, after the epoch best on validation images unless it says more.
+
+    The test images are looked at once by the network of that epoch, and once by the last one.
+    """
 
     run: Run
     history: pd.DataFrame  # as in FitResult
     diverged: bool
     best_epoch: int  # from 1; 0 where not even the first epoch ended
+    start_accuracy: float  # on the validation images, before the first update
     train_accuracy: float  # on the training images as they are, without augmentation
     validation_logits: Tensor  # (N, number of classes)
-    test_logits: Tensor  # likewise; these images are looked at once, after the epoch is chosen
+    test_logits: Tensor  # likewise
+    final_test_logits: Tensor  # likewise, after the last epoch
     validation_features: Tensor  # (N, 2048)
     moved: dict[str, float]  # see resnet.moved
 
@@ -57,13 +65,13 @@ class Finetuned:
 
 
 def finetune_all(
-    wanted: Mapping[str, Finetuning],
+    wanted: Mapping[Any, Finetuning],
     parts: Splits,
     scale: Scale,
     *,
     n_jobs: int | None = None,
     cache_dir: Path | None = None,
-) -> dict[str, Finetuned]:
+) -> dict[Any, Finetuned]:
     """Finetune every network that is not in the cache yet, in parallel, and return all results.
 
     A checkpoint is written after each epoch; a run that was killed goes on from it and ends with
@@ -72,19 +80,22 @@ def finetune_all(
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     for finetuning in wanted.values():
-        check_finetuning(finetuning, parts.train)
+        check_finetuning(finetuning, len(parts.train))
     checksums = [images.checksum for images in parts]
-    keys: dict[str, str] = {}
+    keys: dict[Any, str] = {}
     tasks: dict[str, tuple[Any, ...]] = {}
+    work: dict[str, float] = {}
     for name, finetuning in wanted.items():
         arguments = (finetuning, parts.train.class_names, scale)
         key = keys[name] = sweeps.task_key(_finetune, arguments, checksums)
         tasks[key] = (*arguments, cache_dir / f"{key}.checkpoint")
+        work[key] = images_seen(finetuning, parts)
     found = sweeps.map_cached(
         _finetune,
         tasks,
         [tensor for images in parts for tensor in (images.images, images.labels)],
         title="finetuning",
+        work=work,
         note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
         n_jobs=n_jobs or workers.processes(),
         cache_dir=cache_dir,
@@ -98,30 +109,38 @@ def finetune_all(
     return results
 
 
-def check_finetuning(finetuning: Finetuning, train: ImageSet) -> None:
-    """Raise a ValueError where a batch exceeds the training set or would be a single image."""
+def check_finetuning(finetuning: Finetuning, available: int) -> None:
+    """Raise a ValueError where there are too few images, or a batch would be a single image."""
+    images = finetuning.images
+    if images > available:
+        raise ValueError(f"{images} training images asked for; there are {available}")
     for size in set(finetuning.run.batch_sizes):
-        if size > len(train):
-            raise ValueError(f"batch size {size} is larger than the {len(train)} training images")
-        if size == 1 or len(train) % size == 1:
+        if size > images:
+            raise ValueError(f"batch size {size} is larger than the {images} training images")
+        if size == 1 or images % size == 1:
             raise ValueError(
-                f"{len(train)} training images in batches of {size} leave a batch of one image, "
+                f"{images} training images in batches of {size} leave a batch of one image, "
                 "on which BatchNorm cannot train: choose another number of images"
             )
 
 
-def estimate_seconds(
-    wanted: Mapping[str, Finetuning], train: ImageSet, validation: ImageSet, scale: Scale
-) -> float:
-    """Return about how long `finetune_all` will take without a cache, from one batch of 16 images.
+def images_seen(finetuning: Finetuning, parts: Splits) -> float:
+    """Return the work of a run in images trained on; one that is only looked at counts a third."""
+    epochs = finetuning.run.epochs
+    looked_at = epochs * len(parts.validation) + finetuning.images + 2 * len(parts.test)
+    return epochs * finetuning.images + looked_at / 3
 
-    Counts a third of a training step for each validation image, and the processes at work.
+
+def estimate_seconds(wanted: Mapping[Any, Finetuning], parts: Splits, scale: Scale) -> float:
+    """Return about how long `finetune_all` will take without a cache, from one minibatch.
+
+    Counts `images_seen`, and the processes at work.
     """
     first = next(iter(wanted.values()))
     device = workers.pick_device()
-    model = resnet.build(first.weights, train.num_classes, 0).to(device).train()
+    model = resnet.build(first.weights, parts.train.num_classes, 0).to(device).train()
     under_autocast(model, torch.bfloat16 if first.bf16 else None)
-    sample = take(train, min(16, len(train))).to(device)
+    sample = take(parts.train, min(first.run.batch_sizes[0], len(parts.train))).to(device)
     batch = torch.arange(len(sample), device=device)
     threads = torch.get_num_threads()
     if device.type == "cpu":
@@ -133,8 +152,8 @@ def estimate_seconds(
             torch.cuda.synchronize()
         per_image = (time.perf_counter() - began) / len(sample)
     torch.set_num_threads(threads)
-    epochs = sum(finetuning.run.epochs for finetuning in wanted.values())
-    return per_image * epochs * (len(train) + len(validation) / 3) / workers.processes()
+    work = sum(images_seen(finetuning, parts) for finetuning in wanted.values())
+    return per_image * work / workers.processes()
 
 
 @fingerprints.task
@@ -145,113 +164,50 @@ def _finetune(
     checkpoint: Path,
     *tensors: Tensor,
 ) -> dict[str, Any]:
-    """Finetune one network in this process, and score it once."""
-    train, validation, test = (
+    """Finetune one network in this process, and score it."""
+    everything, validation, test = (
         ImageSet(images, labels, class_names)
         for images, labels in zip(tensors[::2], tensors[1::2], strict=True)
     )
     run = finetuning.run
+    order = stratified_order(everything.labels, torch.Generator().manual_seed(run.seed))
+    train = everything.subset(order[: finetuning.images])
     model = resnet.build(finetuning.weights, len(class_names), run.seed)
     if finetuning.head is not None:
         with torch.no_grad():
             model.fc.weight.copy_(finetuning.head[0])
             model.fc.bias.copy_(finetuning.head[1])
+    if finetuning.frozen_statistics:
+        resnet.freeze_statistics(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.to(workers.pick_device())
     under_autocast(model, torch.bfloat16 if finetuning.bf16 else None)
+    start = evaluate(model, validation, scale)
     result = loop.fit(
         model, run, train, validation, scale,
-        augment=finetuning.augment, checkpoint=checkpoint, progress=True,
+        augment=finetuning.augment, rate_factors={"fc.": finetuning.head_factor},
+        checkpoint=checkpoint,
     )  # fmt: skip
     # The last update may have been the one that was too large: its loss is not seen in training.
     finite = all(map(math.isfinite, result.history["validation_loss"]))
-    model.load_state_dict(result.best_state)
     scored = result.history["validation_accuracy"].dropna()
+    best_epoch = int(scored.idxmax()) + 1 if len(scored) else 0
+    final_logits, _ = resnet.logits_and_features(model, test, scale)
+    test_logits = final_logits
+    if best_epoch < len(result.history):
+        model.load_state_dict(result.best_state)
+        test_logits, _ = resnet.logits_and_features(model, test, scale)
     validation_logits, features = resnet.logits_and_features(model, validation, scale)
     train_logits, _ = resnet.logits_and_features(model, train, scale)
     return {
         "history": result.history.to_dict("list"),
         "diverged": result.diverged or not finite,
-        "best_epoch": int(scored.idxmax()) + 1 if len(scored) else 0,
+        "best_epoch": best_epoch,
+        "start_accuracy": start.accuracy,
         "train_accuracy": (train_logits.argmax(1) == train.labels).float().mean().item(),
         "validation_logits": validation_logits,
         "validation_features": features,
         "moved": resnet.moved(before, result.best_state),
-        "test_logits": resnet.logits_and_features(model, test, scale)[0],
+        "test_logits": test_logits,
+        "final_test_logits": final_logits,
     }
-
-
-FASTER_BY = 1.2
-LARGEST_LOSS_DIFFERENCE = 0.02
-SMALLEST_GRADIENT_COSINE = 0.95
-
-
-class Parity(NamedTuple):
-    """bf16 autocast against float32 on one batch."""
-
-    speed_up: float  # seconds of a float32 forward and backward pass divided by those in bf16
-    loss_difference: float  # relative
-    gradient_cosine: float  # between the two gradients of all parameters
-
-    @property
-    def use(self) -> bool:
-        """Whether to use bf16: it computes the same but for rounding, and is clearly faster."""
-        return (
-            self.loss_difference <= LARGEST_LOSS_DIFFERENCE
-            and self.gradient_cosine >= SMALLEST_GRADIENT_COSINE
-            and self.speed_up >= FASTER_BY
-        )
-
-
-def under_autocast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    """Make the model's forward pass run in ``dtype`` where torch deems that safe; logits float32.
-
-    None changes nothing. Works with every function that calls the model.
-    """
-    if dtype is None:
-        return model
-    device = next(model.parameters()).device.type
-    forward = type(model).forward
-
-    def mixed(images: Tensor) -> Tensor:
-        with torch.autocast(device, dtype):
-            return forward(model, images).float()
-
-    model.forward = mixed
-    return model
-
-
-def compare_arithmetic(model: nn.Module, images: Tensor, labels: Tensor) -> Parity:
-    """Run one batch through the model both ways; its weights and statistics stay as they were.
-
-    ``images`` are (N, C, H, W) float32, as the network takes them, ``labels`` (N,) int64.
-    """
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    losses, gradients, seconds = [], [], []
-    for dtype in (None, torch.bfloat16):
-        under_autocast(model, dtype)
-        try:
-            _gradient(model, images[:2], labels[:2])  # kernels are chosen on the first call
-            began = time.perf_counter()
-            loss, gradient = _gradient(model, images, labels)
-            seconds.append(time.perf_counter() - began)
-        finally:
-            model.__dict__.pop("forward", None)
-            model.zero_grad(set_to_none=True)
-        losses.append(loss)
-        gradients.append(gradient)
-        model.load_state_dict(state)
-    return Parity(
-        speed_up=seconds[0] / seconds[1],
-        loss_difference=abs(losses[1] - losses[0]) / abs(losses[0]),
-        gradient_cosine=float(F.cosine_similarity(*gradients, dim=0)),
-    )
-
-
-def _gradient(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, Tensor]:
-    model.zero_grad(set_to_none=True)
-    loss = F.cross_entropy(model(images), labels)
-    loss.backward()
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
-    return loss.item(), flat.double().cpu()

@@ -1,12 +1,13 @@
 """The last layer alone: features of the frozen network, and many last layers trained on them.
 
-The features, which cost most, are computed once for each image and mirror image and kept on disk.
+The features, which cost most, are computed once for each view of an image and kept on disk.
 """
 
-import itertools
+import functools
+import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,45 +17,43 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from hw3utils.checks import check_whole_number
-from hw3utils.data.images import ImageSet, Scale, mirrored
+from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, mirrored, stratified_order
 from hw3utils.problem3 import resnet
-from hw3utils.training import fingerprints, sweeps
+from hw3utils.training import fingerprints, loop, sweeps
 from hw3utils.training.linear import MOST_PENALTY, check_sets
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
 from hw3utils.training.workers import pick_device, processes
 
-CHUNK = 256
+CHUNK = 1_024
 
 
 class Extracted(NamedTuple):
     """Features of several image sets."""
 
-    features: list[Tensor]  # of each set: (1 or 2, N, 2048) float32, index 1 the mirror images
+    features: list[Tensor]  # of each set: (views, N, 2048) float32
     seconds: float  # what they cost when they were computed, all processes added up
 
 
 def extract(
     base: resnet.Base,
-    sets: Sequence[tuple[ImageSet, bool]],
+    sets: Sequence[Sequence[ImageSet]],
     scale: Scale,
     *,
     n_jobs: int | None = None,
     cache_dir: Path | None = None,
 ) -> Extracted:
-    """Return the features of each set; what is on disk already is not computed again.
+    """Return the frozen network's features; what is on disk already is not computed again.
 
-    Each set comes with whether its mirror images' features are wanted too. Features are kept in
-    chunks under a key made of weights, preprocessing, images and code: an interrupted extraction
-    goes on where it stopped.
+    Each set comes as a list of its views: image sets of the same length, such as the images and
+    their mirror images. Features are kept in chunks under a key made of weights, preprocessing,
+    images and code: an interrupted extraction goes on where it stopped.
     """
     tasks: dict[str, tuple[Any, ...]] = {}
     plan: list[list[list[str]]] = []  # of each set and view: the keys of its chunks
-    for images, with_mirror in sets:
-        views = [images, mirrored(images)] if with_mirror else [images]
+    for views in sets:
         plan.append([[] for _ in views])
         for keys, view in zip(plan[-1], views, strict=True):
             for part in view.images.split(CHUNK):
@@ -65,49 +64,136 @@ def extract(
     found = sweeps.map_cached(
         _features, tasks, title="features", n_jobs=n_jobs or processes(), cache_dir=cache_dir
     )
-    features = [
-        torch.stack([torch.cat([found[key]["features"] for key in keys]) for keys in views])
-        for views in plan
-    ]
-    return Extracted(features, sum(chunk["seconds"] for chunk in found.values()))
+    seconds = sum(chunk["seconds"] for chunk in found.values())
+    features = []
+    for views, keys_of_views in zip(sets, plan, strict=True):
+        width = found[keys_of_views[0][0]]["features"].shape[1]
+        features.append(torch.empty(len(views), len(views[0]), width))
+        for target, keys in zip(features[-1], keys_of_views, strict=True):
+            for place, key in zip(target.split(CHUNK), keys, strict=True):
+                place.copy_(found[key]["features"])
+    return Extracted(features, seconds)
 
 
 @fingerprints.task
 def _features(weights: str, scale: Scale, images: Tensor) -> dict[str, Any]:
     """Return the features of one chunk of uint8 images, and the seconds that they took."""
-    model = resnet.build(weights, 2, seed=0).to(pick_device())
-    unlabelled = ImageSet(images, torch.zeros(len(images), dtype=torch.int64), ("none", "other"))
     began = time.perf_counter()
-    features = resnet.logits_and_features(model, unlabelled, scale)[1]
+    features = _features_of(_frozen(weights), images, scale)
     return {"features": features, "seconds": time.perf_counter() - began}
+
+
+@functools.lru_cache(maxsize=1)
+def _frozen(weights: str) -> nn.Module:
+    return resnet.build(weights, 2, seed=0).to(pick_device())
+
+
+def _features_of(model: nn.Module, images: Tensor, scale: Scale) -> Tensor:
+    unlabelled = ImageSet(images, torch.zeros(len(images), dtype=torch.int64), ("none", "other"))
+    return resnet.logits_and_features(model, unlabelled, scale)[1]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A network whose weights stay, while BatchNorm's statistics follow the training images."""
+
+    weights: str  # as resnet.build takes them
+    digest: str  # SHA-256 of these weights
+    images: int  # training images, drawn by the seed as in `finetuning.Finetuning`
+    seed: int
+    updates: int  # of the statistics, one for each minibatch
+    batch_size: int = 64
+    augment: FlipAndCrop = FlipAndCrop()
+
+
+def adapted_features(
+    wanted: Sequence[Adapted], parts: Splits, scale: Scale, *, cache_dir: Path | None = None
+) -> list[list[Tensor]]:
+    """Return each network's features of its training images, the validation and the test images.
+
+    The first are (2, images, 2048), as they are and mirrored, the others (N, 2048).
+    """
+    arguments = [(adapted, parts.train.class_names, scale) for adapted in wanted]
+    checksums = [images.checksum for images in parts]
+    keys = [sweeps.task_key(_adapted_features, each, checksums) for each in arguments]
+    found = sweeps.map_cached(
+        _adapted_features,
+        dict(zip(keys, arguments, strict=True)),
+        [tensor for images in parts for tensor in (images.images, images.labels)],
+        title="adapted statistics",
+        n_jobs=processes(),
+        cache_dir=cache_dir,
+    )
+    return [[found[key][name] for name in parts._fields] for key in keys]
+
+
+@fingerprints.task
+def _adapted_features(
+    adapted: Adapted, class_names: tuple[str, ...], scale: Scale, *tensors: Tensor
+) -> dict[str, Any]:
+    """Let the statistics follow minibatches, without a gradient, and return all features."""
+    everything, validation, test = (
+        ImageSet(images, labels, class_names)
+        for images, labels in zip(tensors[::2], tensors[1::2], strict=True)
+    )
+    model = resnet.build(adapted.weights, len(class_names), adapted.seed).to(pick_device()).train()
+    generator = torch.Generator().manual_seed(adapted.seed)
+    train = everything.subset(stratified_order(everything.labels, generator)[: adapted.images])
+    done = 0
+    while done < adapted.updates:
+        seen = adapted.augment(train, generator)
+        for batch in loop.minibatches(len(seen), adapted.batch_size, generator):
+            with torch.no_grad():
+                model(scale(seen.images[batch].to(pick_device())))
+            done += 1
+            if done == adapted.updates:
+                break
+    views = [_features_of(model, view.images, scale) for view in (train, mirrored(train))]
+    return {
+        "train": torch.stack(views),
+        "validation": _features_of(model, validation.images, scale),
+        "test": _features_of(model, test.images, scale),
+    }
 
 
 @dataclass(frozen=True)
 class HeadRun:
-    """How last layers are trained: every learning rate with every seed, all else alike.
+    """How last layers are trained: one for each learning rate, all else alike.
 
     The learning rate falls by `Steps`; epochs, batch size, momentum and weight decay as in `Run`.
     """
 
     learning_rates: tuple[float, ...]  # different ones
-    seeds: tuple[int, ...] = (0,)  # decide initial weights, order, and which images are mirrored
+    seed: int = 0  # decides initial weights, images, their order, and which view is drawn
     epochs: int = 60
     batch_size: int = 64
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    images: int | None = None  # so many, drawn by the seed as in `finetuning.Finetuning`; None: all
 
     def __post_init__(self) -> None:
         rates = self.learning_rates
         if not rates or len(set(rates)) != len(rates):
             raise ValueError(f"learning rates {rates}: one or more different ones expected")
-        if not self.seeds:
-            raise ValueError("at least one seed expected")
-        for lr, seed in itertools.product(rates, self.seeds):
+        for lr in rates:
             # What makes no sense in a run is refused there.
-            Run("last layer", Steps(lr), self.epochs, momentum=self.momentum, seed=seed)
+            Run("last layer", Steps(lr), self.epochs, momentum=self.momentum, seed=self.seed)
         check_whole_number("batch_size", self.batch_size)
+        if self.images is not None:
+            check_whole_number("images", self.images)
         if not 0 <= self.weight_decay <= MOST_PENALTY:
             raise ValueError(f"weight_decay={self.weight_decay}: must lie in 0..{MOST_PENALTY:g}")
+
+
+class Head(NamedTuple):
+    """A last layer."""
+
+    weight: Tensor  # (number of classes, D)
+    bias: Tensor  # (number of classes,)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return the logits (N, number of classes) of features (N, D)."""
+        return F.linear(features, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -122,13 +208,9 @@ class HeadResult:
     lr: float
     seed: int
     history: pd.DataFrame
-    weight: Tensor  # (number of classes, D): after the epoch with the best validation accuracy,
-    bias: Tensor  # (number of classes,); the first of equals; the initial ones where none counts
+    best: Head  # after the epoch best on validation images, the first of equals, or as it began
+    final: Head  # after the last epoch
     diverged: bool  # whether a loss stopped being finite
-
-    def logits(self, features: Tensor) -> Tensor:
-        """Return the logits (N, number of classes) of features (N, D)."""
-        return F.linear(features, self.weight, self.bias)
 
 
 def initial_head(num_features: int, num_classes: int, seed: int) -> nn.Linear:
@@ -141,6 +223,63 @@ def initial_head(num_features: int, num_classes: int, seed: int) -> nn.Linear:
         return nn.Linear(num_features, num_classes)
 
 
+def fit_all_heads(
+    wanted: Mapping[Any, HeadRun],
+    features: Tensor,
+    labels: Tensor,
+    validation_features: Tensor,
+    validation_labels: Tensor,
+    num_classes: int,
+    *,
+    cache_dir: Path | None = None,
+) -> dict[Any, list[HeadResult]]:
+    """Do `fit_heads` for every run that is not in the cache yet, in parallel, under its name."""
+    shared = [features, labels, validation_features, validation_labels]
+    checksums = [hashlib.sha256(np.ascontiguousarray(part)).hexdigest() for part in shared]
+    tasks = {name: (run, num_classes) for name, run in wanted.items()}
+    keys = {name: sweeps.task_key(_fit_heads, tasks[name], checksums) for name in tasks}
+    found = sweeps.map_cached(
+        _fit_heads,
+        {keys[name]: arguments for name, arguments in tasks.items()},
+        shared,
+        title="last layers",
+        work={
+            keys[name]: run.epochs * float(run.images or len(labels))
+            for name, run in wanted.items()
+        },
+        cache_dir=cache_dir,
+    )
+    return {
+        name: [_from_plain(kept, run.seed) for kept in found[keys[name]]["heads"]]
+        for name, run in wanted.items()
+    }
+
+
+@fingerprints.task
+def _fit_heads(run: HeadRun, num_classes: int, *tensors: Tensor) -> dict[str, Any]:
+    """Train one run's last layers and return them as plain data."""
+    results = fit_heads(run, *tensors, num_classes)
+    return {
+        "heads": [
+            {
+                "lr": result.lr,
+                "history": result.history.to_dict("list"),
+                "best": list(result.best),
+                "final": list(result.final),
+                "diverged": result.diverged,
+            }
+            for result in results
+        ]
+    }
+
+
+def _from_plain(kept: Mapping[str, Any], seed: int) -> HeadResult:
+    return HeadResult(
+        kept["lr"], seed, pd.DataFrame(kept["history"]), Head(*kept["best"]),
+        Head(*kept["final"]), kept["diverged"],
+    )  # fmt: skip
+
+
 def fit_heads(
     run: HeadRun,
     features: Tensor,
@@ -148,15 +287,12 @@ def fit_heads(
     validation_features: Tensor,
     validation_labels: Tensor,
     num_classes: int,
-    *,
-    progress: bool = False,
 ) -> list[HeadResult]:
-    """Train one last layer for each learning rate and seed, all at once, with SGD.
+    """Train one last layer for each learning rate, all at once, with SGD.
 
-    The weights lie in one tensor (learning rates, seeds, D, classes); one product for each seed
+    The weights lie side by side in one tensor (D, learning rates, classes), so that one product
     serves all learning rates. The gradient of softmax regression is written out: softmax minus
-    one-hot, times features. Each head's numbers are those of a plain loop over `torch.optim.SGD`
-    with its seed. The results come learning rate by learning rate, and seed by seed within.
+    one-hot, times features. Each head's numbers are those of a plain loop over `torch.optim.SGD`.
 
     Parameters
     ----------
@@ -170,38 +306,41 @@ def fit_heads(
     Raises
     ------
     ValueError
-        Features and labels do not belong together, or a batch is larger than the training set.
+        Features and labels do not belong together, there are fewer images than the run asks for,
+        or a batch is larger than the training set.
     """
     check_sets(features, labels, validation_features, validation_labels, num_classes)
-    views, n, num_features = features.shape
+    n = run.images or len(labels)
+    if n > len(labels):
+        raise ValueError(f"{n} training images asked for; there are {len(labels)}")
     if run.batch_size > n:
         raise ValueError(f"batch size {run.batch_size} is larger than the {n} training images")
+    views, _, num_features = features.shape
     device = features.device
-    rates = torch.tensor(run.learning_rates, device=device).view(-1, 1, 1, 1)
-    weight, bias = _initial_stack(run, num_features, num_classes, device)
+    rates = torch.tensor(run.learning_rates, device=device)[:, None]
+    head = initial_head(num_features, num_classes, run.seed)
+    weight = head.weight.detach().T[:, None].repeat(1, len(rates), 1).to(device)
+    bias = head.bias.detach().repeat(len(rates), 1).to(device)
     velocities = torch.zeros_like(weight), torch.zeros_like(bias)
-    best = weight.clone(), bias.clone()
-    best_accuracy = torch.full(weight.shape[:2], -1.0, device=device)
-    alive = torch.ones_like(best_accuracy, dtype=torch.bool)
-    generators = [torch.Generator().manual_seed(seed) for seed in run.seeds]
+    best, best_accuracy = (weight.clone(), bias.clone()), torch.full((len(rates),), -1.0)
+    alive = torch.ones(len(rates), dtype=torch.bool)
+    generator = torch.Generator().manual_seed(run.seed)
+    drawn = torch.arange(n)
+    if n < len(labels):
+        drawn = stratified_order(labels.cpu(), torch.Generator().manual_seed(run.seed))[:n]
     updates = run.epochs * math.ceil(n / run.batch_size)
     milestones = {round(fraction * updates) for fraction in Steps(1.0).at}
-    one_hot = F.one_hot(labels, num_classes).float()
     rows, done, factor = [], 0, 1.0
-    for _ in tqdm(range(run.epochs), desc="last layers", disable=not progress, leave=False):
-        order = torch.stack([torch.randperm(n, generator=g) for g in generators])
-        view = torch.stack([torch.randint(views, (n,), generator=g) for g in generators])
-        loss = torch.zeros(weight.shape[:2], device=device, dtype=torch.float64)
-        correct = torch.zeros_like(loss)
-        for index in order.split(run.batch_size, dim=1):
-            chosen = features[view.gather(1, index), index]
-            targets = one_hot[index]
-            logits = _beside(chosen, weight) + bias
-            log_probabilities = logits.log_softmax(-1)
-            loss -= (log_probabilities * targets).sum((-2, -1))
-            correct += (logits.argmax(-1) == labels[index]).sum(-1)
-            error = (log_probabilities.exp() - targets) / index.shape[1]
-            gradients = _beside(chosen.mT, error), error.sum(-2, keepdim=True)
+    for _ in range(run.epochs):
+        order = drawn[torch.randperm(n, generator=generator)]
+        view = torch.randint(views, (len(labels),), generator=generator)
+        totals = torch.zeros(2, len(rates), dtype=torch.float64)
+        for index in order.split(run.batch_size):
+            chosen, targets = features[view[index], index], labels[index]
+            logits = (chosen @ weight.flatten(1)).unflatten(1, bias.shape) + bias
+            error, scores = _softmax_error(logits, targets)
+            totals += scores.cpu() * len(index)
+            gradients = (chosen.T @ error.flatten(1)).unflatten(1, bias.shape), error.sum(0)
             for parameter, velocity, gradient in zip(
                 (weight, bias), velocities, gradients, strict=True
             ):
@@ -209,61 +348,42 @@ def fit_heads(
                 parameter.sub_(rates * factor * velocity)
             done += 1
             factor *= Steps(1.0).factor if done in milestones else 1.0
-        validation = _beside(validation_features[None], weight) + bias
-        scores = _scores(validation, validation_labels)
-        rows.append(torch.stack([loss / n, correct / n, *scores]))
-        alive &= loss.isfinite() & scores[0].isfinite()
+        validation = (validation_features @ weight.flatten(1)).unflatten(1, bias.shape) + bias
+        scores = _softmax_error(validation, validation_labels)[1].cpu()
+        rows.append(torch.cat([totals / n, scores]))
+        alive &= rows[-1].isfinite().all(dim=0)
         better = alive & (scores[1] > best_accuracy)
-        best_accuracy = torch.where(better, scores[1], best_accuracy)
-        for kept, now in zip(best, (weight, bias), strict=True):
-            kept[better] = now[better]
-    return _results(run, torch.stack(rows).cpu(), best)
+        best_accuracy = torch.where(better, scores[1].float(), best_accuracy)
+        best[0][:, better], best[1][better] = weight[:, better], bias[better]
+    return _results(run, torch.stack(rows), best, (weight, bias))
 
 
-def _initial_stack(
-    run: HeadRun, num_features: int, num_classes: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return weights (learning rates, seeds, D, C) and biases (learning rates, seeds, 1, C)."""
-    heads = [initial_head(num_features, num_classes, seed) for seed in run.seeds]
-    weight = torch.stack([head.weight.detach().T for head in heads]).to(device)
-    bias = torch.stack([head.bias.detach()[None] for head in heads]).to(device)
-    rates = len(run.learning_rates)
-    return weight.expand(rates, *weight.shape).clone(), bias.expand(rates, *bias.shape).clone()
+def _softmax_error(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the gradient of the mean cross-entropy with respect to logits, and the scores.
 
-
-def _beside(matrices: Tensor, stack: Tensor) -> Tensor:
-    """Return ``matrices @ stack`` without a copy of the matrices for each learning rate.
-
-    The learning rates' columns are put side by side: (seeds or 1, N, K) times (learning rates,
-    seeds, K, C) gives (learning rates, seeds, N, C).
+    Logits are (N, learning rates, classes), scores float64 (2, learning rates): loss and accuracy.
     """
-    rates, seeds, _, columns = stack.shape
-    if len(matrices) == 1:
-        side_by_side = stack.permute(2, 0, 1, 3).flatten(1)
-        product = matrices[0] @ side_by_side
-        return product.unflatten(1, (rates, seeds, columns)).permute(1, 2, 0, 3)
-    product = matrices @ stack.permute(1, 2, 0, 3).flatten(2)
-    return product.unflatten(2, (rates, columns)).permute(2, 0, 1, 3)
+    log_probabilities = logits.log_softmax(-1)
+    targets = F.one_hot(labels, logits.shape[-1])[:, None]
+    loss = -(log_probabilities * targets).sum(-1).double().mean(0)
+    accuracy = (logits.argmax(-1) == labels[:, None]).double().mean(0)
+    return (log_probabilities.exp() - targets) / len(labels), torch.stack([loss, accuracy])
 
 
-def _scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean loss and accuracy, each (learning rates, seeds), of logits (…, M, classes)."""
-    index = labels.view(1, 1, -1, 1).expand(*logits.shape[:2], -1, 1)
-    loss = -logits.double().log_softmax(-1).gather(-1, index).mean((-2, -1))
-    return loss, (logits.argmax(-1) == labels).double().mean(-1)
-
-
-def _results(run: HeadRun, rows: Tensor, best: tuple[Tensor, Tensor]) -> list[HeadResult]:
-    """Unstack: rows (epochs, 4, learning rates, seeds) and the best weights."""
+def _results(
+    run: HeadRun, rows: Tensor, best: tuple[Tensor, Tensor], final: tuple[Tensor, Tensor]
+) -> list[HeadResult]:
+    """Take apart: rows (epochs, 4, learning rates), weights (D, rates, classes) and biases."""
     names = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
     results = []
     for i, lr in enumerate(run.learning_rates):
-        for j, seed in enumerate(run.seeds):
-            history = pd.DataFrame(rows[:, :, i, j].numpy(), columns=names)
-            history.insert(0, "epoch", range(1, run.epochs + 1))
-            losses = history[["train_loss", "validation_loss"]]
-            failed = ~np.isfinite(losses).all(axis=1).cummin()
-            history.loc[failed, names] = math.nan
-            weight, bias = best[0][i, j].T.cpu().contiguous(), best[1][i, j, 0].cpu()
-            results.append(HeadResult(lr, seed, history, weight, bias, bool(failed.any())))
+        history = pd.DataFrame(rows[:, :, i].numpy(), columns=names)
+        history.insert(0, "epoch", range(1, run.epochs + 1))
+        losses = history[["train_loss", "validation_loss"]]
+        failed = ~np.isfinite(losses).all(axis=1).cummin()
+        history.loc[failed, names] = math.nan
+        heads = [
+            Head(weight[:, i].T.cpu().contiguous(), bias[i].cpu()) for weight, bias in (best, final)
+        ]
+        results.append(HeadResult(lr, run.seed, history, *heads, bool(failed.any())))
     return results
