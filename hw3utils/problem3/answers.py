@@ -1,63 +1,217 @@
 """What Problem 3 found, in sentences and as the record that is saved: nothing is computed anew."""
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER, Setup
-from hw3utils.problem3.tables import best_row, hits
+from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER, PROBE_TRAINED, Arm, Setup, Size
+from hw3utils.problem3.finetuning import Finetuned
+from hw3utils.problem3.tables import accuracy, best_row, told
 from hw3utils.settings import Problem3
+from hw3utils.training.intervals import mean_interval
+
+WORDS = {1: "higher", -1: "lower", 0: "cannot be told"}
 
 
-@dataclass(frozen=True)
+def difference_words(row: Mapping[str, Any]) -> str:
+    """Return a row of `tables.differences` in words: the mean, its interval, and what it tells."""
+    points = f"{row['mean']:+.1f} points"
+    if row["seeds"] > 1:
+        points += f" ({row['low']:+.1f} to {row['high']:+.1f}, {row['seeds']} seeds)"
+    else:
+        points += f" (one seed; McNemar p = {row['p']:.1g})"
+    return f"{points}: {WORDS[told(row)]}"
+
+
+def told_table(differences: pd.DataFrame) -> pd.DataFrame:
+    """Return `tables.differences` with its words in place of the numbers."""
+    words = [difference_words(row) for row in differences.to_dict("records")]
+    return differences[["first", "second"]].assign(difference=words)
+
+
+class Crossing(NamedTuple):
+    """Between which numbers of training images finetuning overtakes the last layer."""
+
+    approach: str
+    low: float | None  # the largest number run at which the last layer is told to be better
+    high: float | None  # the smallest run at which finetuning is
+    estimate: float | None  # where the straight line between the two means crosses zero
+    reason: str  # why a bound is missing, or empty
+
+    @property
+    def text(self) -> str:
+        """The finding in a sentence."""
+        start = f'With "{self.approach}",'
+        if self.reason:
+            return f"{start} no crossing can be given: {self.reason}."
+        return (
+            f"{start} finetuning overtakes the last layer somewhere between {self.low:,.0f} and "
+            f"{self.high:,.0f} training images (the means cross at about {self.estimate:,.0f})."
+        )
+
+
+def crossing(
+    curve: pd.DataFrame, approach: str, sizes: Sequence[Size], level: float = 0.95
+) -> Crossing:
+    """Find where ``approach`` overtakes the last layer on the curve (see `tables.curve`).
+
+    At each of ``sizes`` the two are compared by the interval over seeds, paired by seed. Sizes at
+    which it holds zero lie between the bounds; sizes that were not run are not spoken of.
+    """
+    found = {size.images: gap(curve, approach, size) for size in sizes}
+    intervals = {images: mean_interval(list(values), level) for images, values in found.items()}
+    below = [images for images, interval in intervals.items() if interval.sign < 0]
+    above = [images for images, interval in intervals.items() if interval.sign > 0]
+    low, high = max(below, default=None), min(above, default=None)
+    if any(len(values) < 2 for values in found.values()):
+        return Crossing(approach, None, None, None, "one seed has no interval")
+    if low is None and high is None:
+        return Crossing(approach, low, high, None, "no difference can be told from chance")
+    if low is None:
+        reason = f"already with {min(found):,} images the last layer is not told to be better"
+        return Crossing(approach, low, high, None, reason)
+    if high is None:
+        reason = f"with up to {max(found):,} images finetuning is not told to be better"
+        return Crossing(approach, low, high, None, reason)
+    if low > high:
+        return Crossing(approach, None, None, None, "the two change places more than once")
+    means = [(math.log(images), interval.mean) for images, interval in sorted(intervals.items())]
+    at = next(i for i in range(1, len(means)) if means[i - 1][1] < 0 <= means[i][1])
+    (x0, y0), (x1, y1) = means[at - 1], means[at]
+    return Crossing(approach, low, high, math.exp(x0 - y0 * (x1 - x0) / (y1 - y0)), "")
+
+
+def gap(curve: pd.DataFrame, approach: str, size: Size) -> np.ndarray:
+    """Return each seed's test accuracy of ``approach`` minus that of the last layer."""
+    at_size = curve[curve["images"] == size.images]
+    tuned = at_size[(at_size["approach"] == approach) & (at_size["epochs"] == size.epochs)]
+    last = at_size[at_size["approach"] == LAST_LAYER].set_index("seed")["test"]
+    tuned = tuned.set_index("seed")["test"]
+    return (tuned - last).dropna().to_numpy()
+
+
+def as_record(crossing: Crossing) -> dict[str, Any]:
+    """Return a crossing as it is saved: its fields and its sentence."""
+    return crossing._asdict() | {"text": crossing.text}
+
+
+def rate_trend(heads: pd.DataFrame, epochs: int) -> str:
+    """Say how the last layer's best learning rate changes with the number of images.
+
+    ``heads`` is `tables.summary` of last layers; those trained for ``epochs`` count.
+    """
+    numbers = sorted(heads["images"].unique())
+    best = [best_row(heads, LAST_LAYER, n, epochs)["learning_rate"] for n in numbers]
+    steps = np.sign(np.diff(best))
+    each = ", ".join(f"{rate:g} with {n:,}" for n, rate in zip(numbers, best, strict=True))
+    if (steps >= 0).all() and steps.any():
+        trend = "never falls as images are added: as expected"
+    elif (steps <= 0).all() and steps.any():
+        trend = "never rises as images are added: not what we expected"
+    else:
+        trend = "shows no clear trend" if steps.any() else "is the same for all of them"
+    return f"The rate best on validation images is {each} images: it {trend}."
+
+
+def outcome_words(outcomes: Mapping[tuple[str, bool, int], Finetuned], labels: Tensor) -> str:
+    """Say what small runs in bf16 and float32 came to, paired by seed; empty where there are none.
+
+    They were judged on the validation images, whose ``labels`` are (N,).
+    """
+    words = {1: "bf16 is better", -1: "bf16 is worse", 0: "no difference can be told"}
+    lines = []
+    for approach in dict.fromkeys(approach for approach, _, _ in outcomes):
+        half, single = (
+            [result for key, result in outcomes.items() if key[:2] == (approach, bf16)]
+            for bf16 in (True, False)
+        )
+        apart = [
+            100 * (accuracy(one.test_logits, labels) - accuracy(other.test_logits, labels))
+            for one, other in zip(half, single, strict=True)
+        ]
+        found = mean_interval(apart)
+        slower = sum(run.seconds for run in single) / sum(run.seconds for run in half)
+        lines.append(
+            f"{approach}, {len(apart)} small runs in each arithmetic, paired by seed: bf16 minus "
+            f"float32 is {found.mean:+.1f} points of validation accuracy ({found.low:+.1f} to "
+            f"{found.high:+.1f}): {words[found.sign]}. float32 took {slower:.1f} times as long."
+        )
+    return "\n".join(lines)
+
+
+def flatness(results: Mapping[Arm, Finetuned]) -> str:
+    """Say how far validation accuracy still moved in the last quarter of runs, after the last drop.
+
+    Per arm the mean of the last half of that quarter minus the mean of its first half.
+    """
+    parts = []
+    for arm, result in results.items():
+        if arm.seed:
+            continue
+        scores = 100 * result.history["validation_accuracy"].tail(max(2, arm.epochs // 4))
+        half = len(scores) // 2
+        change = scores[half:].mean() - scores[:half].mean()
+        parts.append(f"{arm.learning_rate:g}: {change:+.1f} points")
+    return f"Change of validation accuracy within the last quarter of the run: {'; '.join(parts)}."
+
+
+@dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Which approach wins, and by how much."""
+    """Which approach wins at the size of 3.1b and 3.1c."""
 
     approach: str  # of the winner, by validation accuracy
     learning_rate: float  # likewise
-    margin: float  # test accuracy of the best finetuned network minus that of the best last layer
-    # Of the margin, from the draw of the test images: both networks see the same ones, so that it
-    # is the standard error of the mean of the differences image by image.
-    standard_error: float
+    difference: dict[str, Any]  # finetuning minus last layer, a row of `tables.differences`
     diverged: tuple[str, ...] = ()  # approaches of which every learning rate did
 
     @property
     def text(self) -> str:
         """The verdict in two sentences, and one more for each approach that diverged."""
-        sure = abs(self.margin) > 2 * self.standard_error
         text = (
             f"{self.approach[0].upper()}{self.approach[1:]}, learning rate "
             f"{self.learning_rate:g}, wins on validation images. On the test images the best "
-            f"finetuned network is {100 * self.margin:+.1f} points from the best last layer "
-            f"(standard error {100 * self.standard_error:.1f}): the difference is "
-            f"{'larger' if sure else 'not larger'} than the draw of test images explains."
+            f"finetuned network minus the best last layer is {difference_words(self.difference)}."
         )
         for approach in self.diverged:
             text += f" With every learning rate, training diverged: {approach}."
         return text
 
 
-def verdict(
-    table: pd.DataFrame, finetuned_logits: Tensor, head_logits: Tensor, labels: Tensor
-) -> Verdict:
-    """Compare the two winners: ``table`` from `tables.summary`, and their test images' logits.
+def verdict(tuned: pd.Series, last: pd.Series, difference: Mapping[str, Any]) -> Verdict:
+    """Compare the two winners, rows of `tables.best_row`; one that diverged wins only over such."""
+    winner = max((tuned, last), key=lambda row: (not row["diverged"], row["validation"]))
+    lost = tuple(row["approach"] for row in (tuned, last) if row["diverged"])
+    return Verdict(winner["approach"], float(winner["learning_rate"]), dict(difference), lost)
 
-    An approach that diverged with every learning rate wins only where the other did so too.
+
+def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) -> str:
+    """Return what became of the predictions about BatchNorm's statistics, a line for each.
+
+    ``mechanism`` has rows of `tables.differences`: adapted statistics with a new and with the old
+    last layer against the last layer alone, frozen against trained statistics, and trained
+    statistics against the last layer alone; single seeds may follow. ``moved`` is
+    `tables.moved_table`.
     """
-    best = [best_row(table, approach) for approach in (ALL_LAYERS, LAST_LAYER)]
-    winner = max(best, key=lambda row: (not row["diverged"], row["validation"]))
-    differences = hits(finetuned_logits, labels).double() - hits(head_logits, labels).double()
-    return Verdict(
-        winner["approach"],
-        float(winner["learning_rate"]),
-        float(differences.mean()),
-        float(differences.std()) / len(labels) ** 0.5,
-        tuple(row["approach"] for row in best if row["diverged"]),
+    rows = mechanism.to_dict("records")
+    expected = ((0, -1), (1, -1), (2, 1))
+    lines = [
+        f"{'as predicted' if told(rows[i]) == sign else 'NOT as predicted'}: {rows[i]['first']} "
+        f"minus {rows[i]['second']}: {difference_words(rows[i])}"
+        for i, sign in expected
+    ]
+    at_size = (moved["images"] == size.images) & (moved["epochs"] == size.epochs)
+    trained = moved[at_size & (moved["approach"] == PROBE_TRAINED)].iloc[0]
+    lines.append(
+        f"with trained statistics the weights moved by {trained['weights']:.2%} of their length, "
+        f"BatchNorm's means by {trained['running_mean']:.0%} and variances by "
+        f"{trained['running_var']:.0%}, the features by {trained['features']:.0%}"
     )
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def mark(score: Mapping[str, Any] | pd.Series) -> str:
@@ -65,23 +219,34 @@ def mark(score: Mapping[str, Any] | pd.Series) -> str:
     return " (diverged)" if score["diverged"] else ""
 
 
-def rate_scores(table: pd.DataFrame, approach: str) -> dict[str, str]:
-    """Return the test accuracy of each learning rate of an approach, in words."""
-    rows = table[table["approach"] == approach]
+def rate_scores(table: pd.DataFrame) -> dict[str, str]:
+    """Return the test accuracy of each learning rate in words: best epoch, then the last one."""
     return {
-        f"{row['learning_rate']:g}": f"{row['test']:.1%}{mark(row)}" for _, row in rows.iterrows()
+        f"{row['learning_rate']:g}": f"{row['test']:.1%} in the best epoch, "
+        f"{row['final_test']:.1%} in the last{mark(row)}"
+        for row in table.to_dict("records")
     }
 
 
 def record(
-    settings: Problem3, setup: Setup, table: pd.DataFrame, found: Verdict, **more: Any
+    settings: Problem3,
+    setup: Setup,
+    table: pd.DataFrame,
+    found: Verdict,
+    asked: Size,
+    curve: pd.DataFrame,
+    scores: pd.DataFrame,
+    **more: Any,
 ) -> dict[str, Any]:
     """Return everything that Problem 3 found, ready for `files.save_json`."""
+    at_size = table[table["images"] == asked.images]
 
-    def by_rate(approach: str) -> dict[str, dict[str, float]]:
-        rows = table[table["approach"] == approach].drop(columns="approach")
+    def by_rate(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+        rows = rows.drop(columns="approach")
         return {f"{row.pop('learning_rate'):g}": row for row in rows.to_dict("records")}
 
+    tuned = at_size[(at_size["approach"] == ALL_LAYERS) & (at_size["epochs"] == asked.epochs)]
+    columns = ["approach", "images", "epochs", "learning_rate", "seed", "test", "final_test"]
     return {
         "profile": settings.profile,
         "settings": dataclasses.asdict(settings),
@@ -90,34 +255,39 @@ def record(
         "weights": {"name": setup.base.weights, "origin": setup.base.origin},
         "image_size": settings.image_size,
         "images": dict(zip(("train", "validation", "test"), map(len, setup.parts), strict=True)),
-        "finetune": by_rate(ALL_LAYERS),
-        "last_layer": by_rate(LAST_LAYER),
-        "others": [
-            row
-            for row in table.to_dict("records")
-            if row["approach"] not in (ALL_LAYERS, LAST_LAYER)
-        ],
+        "official_images": {
+            "train and validation": len(setup.target.parts.train)
+            + len(setup.target.parts.validation),
+            "test": len(setup.target.parts.test),
+        },
+        "protocol": asked._asdict() | {"seeds": settings.seeds},
+        "finetune": by_rate(tuned),
+        "last_layer": by_rate(at_size[at_size["approach"] == LAST_LAYER]),
         "winner": dataclasses.asdict(found) | {"text": found.text},
+        "curve": curve.to_dict("records"),
+        "arms": [
+            {"name": row.pop("approach"), **row} for row in scores[columns].to_dict("records")
+        ],
         **more,
     }
 
 
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     """Return question, points, answer and the start of its heading: the report's first page."""
-    images = found["images"]
+    official, protocol = found["official_images"], found["protocol"]
     finetuned, last_layer = (
         {float(rate): score for rate, score in found[name].items()}
         for name in ("finetune", "last_layer")
     )
     return [
         ("3.1a", 4, f"ResNet-50 with a new last layer; {found['dataset']}: "
-         f"{images['train']:,} / {images['validation']:,} / {images['test']:,} images for "
-         f"training, validation, test, at {found['image_size']} px.", "3.1a"),
-        ("3.1b", 6, f"Learning rate 0.001: {_score(finetuned[0.001])}.",
-         "3.1b and 3.1c"),
+         f"{official['train and validation']:,} images for training and validation, "
+         f"{official['test']:,} for testing, seen at {found['image_size']} px.", "3.1a"),
+        ("3.1b", 6, f"{protocol['images']:,} images, {protocol['epochs']} epochs, learning rate "
+         f"0.001: {_score(finetuned[0.001])}.", "3.1b and 3.1c"),
         ("3.1c", 6, _best(finetuned), "3.1b and 3.1c"),
-        ("3.2a", 6, _best(last_layer), "3.2a"),
-        ("3.2b", 3, found["winner"]["text"], "3.2b"),
+        ("3.2a", 6, f"{protocol['images']:,} images: {_best(last_layer)}", "3.2a"),
+        ("3.2b", 3, f"{found['winner']['text']} {found['crossing']['text']}", "3.2b"),
     ]  # fmt: skip
 
 

@@ -23,8 +23,9 @@ class Arithmetic(NamedTuple):
     batches: int
     speed_up: float  # seconds of float32's forward and backward passes divided by those of bf16
     rounding: float  # variance of the gradient's rounding error / its variance between minibatches
-    # Length of the mean rounding error / that of the mean gradient, both less what chance gives:
-    # the square root of an unbiased estimate of the squared ratio, 0 where that is negative.
+    # Length of the mean rounding error, less what chance adds to it (0 where that is more), divided
+    # by the standard deviation of the gradient between minibatches. With 0.1 the mean gradient of
+    # 100 minibatches would not show it.
     bias: float
     cosine: float  # between the gradients of one minibatch, the mean
 
@@ -83,7 +84,7 @@ def compare_arithmetic(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]
         batches=len(batches),
         speed_up=seconds[0] / seconds[1],
         rounding=errors.variance / gradients.variance,
-        bias=(errors.squared_mean / gradients.squared_mean) ** 0.5,
+        bias=(errors.squared_mean / gradients.variance) ** 0.5,
         cosine=sum(cosines) / len(cosines),
     )
 

@@ -3,12 +3,10 @@
 Descriptions, and the calls that follow them; `tables` shows what came of it.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -20,15 +18,13 @@ from hw3utils.data.images import (
     Splits,
     mirrored,
     stratified_order,
-    take,
 )
-from hw3utils.problem3 import last_layer, resnet
+from hw3utils.problem3 import resnet
 from hw3utils.problem3.arithmetic import Arithmetic, compare_arithmetic
 from hw3utils.problem3.finetuning import Finetuned, Finetuning, finetune_all
-from hw3utils.problem3.last_layer import Adapted, Head, HeadResult, HeadRun
+from hw3utils.problem3.last_layer import Head, HeadResult
 from hw3utils.settings import Problem3
 from hw3utils.training import workers
-from hw3utils.training.linear import optimal_head
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
 
@@ -49,8 +45,7 @@ RATES = {
     SLOW_TRUNK: 0.001, RANDOM_START: 0.01,
 }  # fmt: skip
 CROP = 4  # pixels by which training images are shifted, of 32
-ADAPTED_UPDATES = 80  # of BatchNorm's statistics: 0.9**80, 0.02 %, of ImageNet's are left
-SAME_EPOCHS, CROPS = "as few epochs as finetuning", "shifted crops as well"
+ONE_SEED = (HEAD_FROZEN, SLOW_TRUNK, RANDOM_START)
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,13 @@ class Setup:
 
     def drawn(self, n: int, seed: int) -> ImageSet:
         """Return the ``n`` training images that a run with this seed draws."""
-        generator = torch.Generator().manual_seed(seed)
-        return self.parts.train.subset(stratified_order(self.parts.train.labels, generator)[:n])
+        train = self.parts.train
+        return train.subset(drawn(train.labels, n, seed))
+
+
+def drawn(labels: Tensor, n: int, seed: int) -> Tensor:
+    """Return the indices of the ``n`` images that a run with this seed draws, as all runs do."""
+    return stratified_order(labels, torch.Generator().manual_seed(seed))[:n]
 
 
 def load(settings: Problem3) -> Setup:
@@ -85,7 +85,7 @@ def load(settings: Problem3) -> Setup:
     classes, and a `resnet.WeightsError` or a `downloads.SourcesExhaustedError` where weights or
     images cannot be had.
     """
-    scale = _scale(settings.image_size)
+    scale = imagenet_scale(settings.image_size)
     target = datasets.load_target(settings.dataset, size=settings.image_size)
     parts = target.parts.at_most(settings.n_train, settings.n_validation, settings.n_test)
     train, validation, _ = target.parts if settings.refit else parts
@@ -95,31 +95,6 @@ def load(settings: Problem3) -> Setup:
         train.class_names,
     )
     return Setup(resnet.load_base(settings.weights), target, scale, parts, everything)
-
-
-@dataclass(frozen=True)
-class Features:
-    """What the frozen network makes of the images, float32."""
-
-    everything: Tensor  # (views, N, 2048), of `Setup.everything`
-    train: Tensor  # (views, N, 2048), the part that are training images
-    validation: Tensor  # (N, 2048), not mirrored
-    test: Tensor  # likewise
-    seconds: float  # what they cost when they were computed, all processes added up
-
-
-def extract_features(setup: Setup) -> Features:
-    """Pass every image once through the frozen network, training images mirrored as well."""
-    train, validation, test = setup.parts
-    sets = [setup.views(setup.everything), [test]]
-    (everything, of_test), seconds = last_layer.extract(setup.base, sets, setup.scale)
-    first = len(setup.everything) - len(validation)
-    if len(setup.everything) > len(train) + len(validation):
-        first = len(setup.target.parts.train)
-    return Features(
-        everything, everything[:, : len(train)], everything[0, first : first + len(validation)],
-        of_test[0], seconds,
-    )  # fmt: skip
 
 
 class Size(NamedTuple):
@@ -147,123 +122,6 @@ def sizes(setup: Setup, settings: Problem3) -> tuple[list[Size], list[Size], Siz
     return curve, longer, asked
 
 
-def train_heads(
-    setup: Setup, found: Features, settings: Problem3
-) -> dict[tuple[int, int], list[HeadResult]]:
-    """Train a last layer with each of 3.2a's learning rates, by number of images and seed."""
-    curve, longer, asked = sizes(setup, settings)
-    numbers = {min(n, len(setup.parts.train)) for n in settings.head_images}
-    numbers |= {size.images for size in (*curve, *longer, asked)}
-    wanted = {
-        (n, seed): head_run(settings, seed, n)
-        for n in sorted(numbers, reverse=True)
-        for seed in range(settings.seeds)
-    }
-    return last_layer.fit_all_heads(wanted, *_given(setup, found.train, found.validation))
-
-
-def head_run(settings: Problem3, seed: int, images: int | None, **changes: object) -> HeadRun:
-    """Return how a last layer is trained on so many images with each of 3.2a's rates."""
-    standard = {"epochs": settings.head_epochs, "batch_size": settings.batch_size}
-    return HeadRun(HEAD_RATES, seed, images=images, weight_decay=WEIGHT_DECAY, **standard | changes)
-
-
-def best_heads(
-    results: Mapping[tuple[int, int], Sequence[HeadResult]],
-) -> dict[tuple[int, int], HeadResult]:
-    """Return each seed's last layer, of the learning rate best on validation images.
-
-    One rate for each number of images: that with the best mean over seeds, the first of equals. A
-    rate that diverged is taken only where all did.
-    """
-    chosen = {}
-    for images in dict.fromkeys(images for images, _ in results):
-        seeds = {key: heads for key, heads in results.items() if key[0] == images}
-        by_rate = list(zip(*seeds.values(), strict=True))
-        eligible = [heads for heads in by_rate if not any(head.diverged for head in heads)]
-        best = max(eligible or by_rate, key=lambda heads: sum(map(best_validation, heads)))
-        chosen |= dict(zip(seeds, best, strict=True))
-    return chosen
-
-
-def best_validation(result: HeadResult | Finetuned) -> float:
-    """Return the validation accuracy of the best epoch, 0 where no epoch counts."""
-    return float(result.history["validation_accuracy"].fillna(0).max())
-
-
-def refit_heads(
-    setup: Setup, found: Features, settings: Problem3, lr: float
-) -> dict[int, HeadResult]:
-    """Train the last layer on training and validation images together, with the chosen rate.
-
-    Nothing is chosen any more, so that only what is left after the last epoch counts. By seed.
-    """
-    wanted = {
-        seed: HeadRun(
-            (lr,), seed, settings.head_epochs, settings.batch_size, weight_decay=WEIGHT_DECAY
-        )
-        for seed in range(settings.seeds)
-    }
-    labels, validation = setup.everything.labels, setup.parts.validation
-    given = (found.everything, labels, found.validation, validation.labels, validation.num_classes)
-    return {seed: heads[0] for seed, heads in last_layer.fit_all_heads(wanted, *given).items()}
-
-
-def compare_protocols(
-    setup: Setup, found: Features, settings: Problem3, size: Size
-) -> dict[tuple[str, int], list[HeadResult]]:
-    """Train last layers as finetuning is done, in one respect at a time: `SAME_EPOCHS`, `CROPS`.
-
-    By what is the same, and seed.
-    """
-    epochs = {
-        (SAME_EPOCHS, seed): head_run(settings, seed, size.images, epochs=size.epochs)
-        for seed in range(settings.seeds)
-    }
-    results = last_layer.fit_all_heads(epochs, *_given(setup, found.train, found.validation))
-    drawn = [setup.drawn(size.images, seed) for seed in range(settings.seeds)]
-    views = []
-    for seed, images in enumerate(drawn):
-        generator = torch.Generator().manual_seed(seed)
-        views.append([setup.augment(images, generator) for _ in range(settings.crop_views)])
-    features = last_layer.extract(setup.base, views, setup.scale).features
-    for seed, images in enumerate(drawn):
-        wanted = {(CROPS, seed): head_run(settings, seed, None)}
-        given = (features[seed], images.labels, *_given(setup, found.train, found.validation)[2:])
-        results |= last_layer.fit_all_heads(wanted, *given)
-    return results
-
-
-class AdaptedHeads(NamedTuple):
-    """One seed's last layers on a network whose weights stayed while its statistics followed."""
-
-    seed: int
-    heads: list[HeadResult]  # trained on the adapted features
-    train: Tensor  # (views, N, 2048), the adapted features
-    validation: Tensor
-    test: Tensor
-
-
-def adapt_statistics(setup: Setup, settings: Problem3, size: Size) -> list[AdaptedHeads]:
-    """Let only BatchNorm's statistics follow the new images, and train last layers on that."""
-    wanted = [
-        Adapted(
-            setup.base.weights, setup.base.digest, size.images, seed, ADAPTED_UPDATES,
-            settings.batch_size, setup.augment,
-        )
-        for seed in range(settings.seeds)
-    ]  # fmt: skip
-    rows = []
-    found = last_layer.adapted_features(wanted, setup.parts, setup.scale)
-    for seed, (train, validation, test) in enumerate(found):
-        train = train[: len(setup.views(setup.parts.validation))]
-        labels = setup.drawn(size.images, seed).labels
-        given = (train, labels, *_given(setup, train, validation)[2:])
-        heads = last_layer.fit_all_heads({seed: head_run(settings, seed, None)}, *given)[seed]
-        rows.append(AdaptedHeads(seed, heads, train, validation, test))
-    return rows
-
-
 class Arm(NamedTuple):
     """One finetuning run by name."""
 
@@ -284,13 +142,16 @@ def arms(setup: Setup, settings: Problem3) -> list[Arm]:
     both = (PROBE_FROZEN, ALL_LAYERS)
     wanted = [(name, middle, seed) for seed in seeds for name in (*both, PROBE_TRAINED)]
     wanted += [(name, size, seed) for size in curve for seed in seeds for name in both]
-    wanted += [
-        (name, middle, 0) for name in (HEAD_FROZEN, SLOW_TRUNK, RANDOM_START)[: settings.more_arms]
-    ]
+    wanted += [(name, middle, 0) for name in ONE_SEED[: settings.more_arms]]
     found = [Arm(name, *size, RATES[name], seed) for name, size, seed in wanted]
     found += [Arm(ALL_LAYERS, *asked, lr, 0) for lr in FINETUNE_RATES]
     found += [Arm(name, *size, RATES[name], 0) for size in longer for name in both]
     return list(dict.fromkeys(found))
+
+
+def best_validation(result: HeadResult | Finetuned) -> float:
+    """Return the validation accuracy of the best epoch, 0 where no epoch counts."""
+    return float(result.history["validation_accuracy"].fillna(0).max())
 
 
 def more_seeds(setup: Setup, settings: Problem3, finetuned: Mapping[Arm, Finetuned]) -> list[Arm]:
@@ -301,20 +162,27 @@ def more_seeds(setup: Setup, settings: Problem3, finetuned: Mapping[Arm, Finetun
     return [best._replace(seed=seed) for seed in range(1, settings.seeds)]
 
 
-ARITHMETIC_SIZE = Size(1_280, 4)
+ARITHMETIC_SIZE = Size(640, 6)
 
 
-def compare_outcomes(setup: Setup, settings: Problem3) -> dict[tuple[bool, int], Finetuned]:
-    """Finetune small runs in bf16 and in float32, by whether it is bf16 and seed.
+def compare_outcomes(
+    setup: Setup, heads: Mapping[tuple[int, int], Head], settings: Problem3
+) -> dict[tuple[str, bool, int], Finetuned]:
+    """Finetune small runs in bf16 and in float32, by approach, whether it is bf16, and seed.
 
-    They are judged on the validation images: the test set stays shut.
+    They are judged on the validation images: the test set stays shut. ``heads`` as `finetunings`
+    takes them.
     """
     size = Size(min(ARITHMETIC_SIZE.images, len(setup.parts.train)), ARITHMETIC_SIZE.epochs)
-    runs = [Arm(ALL_LAYERS, *size, RATES[ALL_LAYERS], s) for s in range(settings.arithmetic_seeds)]
+    runs = [
+        Arm(approach, *size, RATES[approach], seed)
+        for approach in (ALL_LAYERS, PROBE_FROZEN)
+        for seed in range(settings.arithmetic_seeds)
+    ]
     wanted = {
-        (bf16, arm.seed): run
+        (arm.approach, bf16, arm.seed): run
         for bf16 in (True, False)
-        for arm, run in finetunings(setup, runs, {}, settings, bf16).items()
+        for arm, run in finetunings(setup, runs, heads, settings, bf16).items()
     }
     shut = setup.parts._replace(test=setup.parts.validation)
     return finetune_all(wanted, shut, setup.scale) if wanted else {}
@@ -380,36 +248,7 @@ def finetunings(
     return described
 
 
-def compare_image_sizes(setup: Setup, settings: Problem3) -> pd.DataFrame:
-    """Train last layers on features of images of several sizes, judged on validation images.
-
-    One row for each size: ``size`` (pixels of a side), ``images`` (for training), and the best
-    validation accuracy of 3.2a's learning rates, ``sgd`` (NaN where all of them diverged), and of
-    `optimal_head`, ``optimum``.
-    """
-    train = take(setup.parts.train, min(settings.compared_images, len(setup.parts.train)))
-    validation = setup.parts.validation
-    rows = []
-    for size in settings.compared_sizes:
-        sets = [setup.views(train), [validation]]
-        views = last_layer.extract(setup.base, sets, _scale(size)).features
-        given = (views[0], train.labels, *_given(setup, views[0], views[1][0])[2:])
-        wanted = {(len(train), 0): head_run(settings, 0, None)}
-        [best] = best_heads(last_layer.fit_all_heads(wanted, *given)).values()
-        sgd = math.nan if best.diverged else best_validation(best)
-        optimum = optimal_head(*given).table["validation_accuracy"].max()
-        rows.append({"size": size, "images": len(train), "sgd": sgd, "optimum": optimum})
-    return pd.DataFrame(rows)
-
-
-def _given(
-    setup: Setup, features: Tensor, validation_features: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Return features with labels as last layers are trained on them."""
-    train, validation, _ = setup.parts
-    return features, train.labels, validation_features, validation.labels, train.num_classes
-
-
-def _scale(size: int) -> ResizedScale:
+def imagenet_scale(size: int) -> ResizedScale:
+    """Return ImageNet's own normalisation after enlarging to ``size`` pixels of a side."""
     scale = resnet.IMAGENET_SCALE
     return ResizedScale(scale.mean, scale.std, size)

@@ -1,4 +1,4 @@
-"""Figures of Problem 3: the target's images, learning curves, and both approaches compared."""
+"""Figures of Problem 3: the target's images, learning curves, and the approaches compared."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from torch import Tensor
 
 from hw3utils.data.images import ImageSet
-from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER
+from hw3utils.problem3.answers import Crossing
+from hw3utils.problem3.experiments import ALL_LAYERS, DROPS, LAST_LAYER, PROBE_FROZEN, Arm, Size
 from hw3utils.problem3.finetuning import Finetuned
 from hw3utils.problem3.last_layer import HeadResult
-from hw3utils.problem3.tables import KEY
+from hw3utils.problem3.tables import KEY, told
 from hw3utils.style import COLOURS, MARKERS, show
 
 GREY = "#777777"
@@ -55,49 +57,105 @@ def two_classes(images: ImageSet, labels: Sequence[int], n: int = 4) -> Figure:
     return figure
 
 
-def finetuning_curves(results: Mapping[tuple[str, float, int], Finetuned]) -> Figure:
-    """Draw training loss and validation accuracy against epochs, of each arm's first seed."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8.8, 3.8))
-    arms = list(dict.fromkeys((approach, lr) for approach, lr, _ in results))
-    for number, (approach, lr) in enumerate(arms):
-        seeds = [result for key, result in results.items() if key[:2] == (approach, lr)]
-        label = f"{approach}, {lr:g}{_mark(seeds)}"
-        history = results[approach, lr, 0].history
-        look = {
-            "color": COLOURS[number], "linestyle": STYLES[number % 5], "marker": MARKERS[number]
-        }  # fmt: skip
-        left.plot(history["epoch"], history["train_loss"], label=label, **look)
-        right.plot(history["epoch"], history["validation_accuracy"], **look)
-    left.set_ylabel("training loss (nats)")
-    right.set_ylabel("validation accuracy (fraction)")
-    for axes in (left, right):
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle("Finetuning, by approach and learning rate", fontsize=11, x=0.01, ha="left")
+def accuracy_curve(curve: pd.DataFrame, sizes: Sequence[Size], crossing: Crossing) -> Figure:
+    """Draw test accuracy against the number of training images: the picture of Problem 3.
+
+    ``curve`` is from `tables.curve`. Lines join means over seeds (finetuning: ``sizes``, which have
+    the same number of updates), bands reach from the lowest to the highest seed; hollow markers are
+    single longer runs.
+    """
+    figure, axes = plt.subplots(figsize=(7.6, 4.6))
+    for number, approach in enumerate((LAST_LAYER, ALL_LAYERS, PROBE_FROZEN)):
+        rows = curve[curve["approach"] == approach]
+        at_size = zip(rows["images"], rows["epochs"], strict=True)
+        line = rows[[approach == LAST_LAYER or size in sizes for size in at_size]]
+        seeds = 100 * line.groupby("images")["test"].agg(["mean", "min", "max"])
+        colour = COLOURS[number]
+        axes.plot(seeds.index, seeds["mean"], color=colour, marker=MARKERS[number], label=approach)
+        axes.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.2)
+        others = rows.drop(line.index)
+        axes.plot(
+            others["images"], 100 * others["test"], MARKERS[number], color=colour,
+            markerfacecolor="white", markersize=8,
+        )  # fmt: skip
+        for _, row in others.iterrows():
+            axes.annotate(
+                f"{row['epochs']} epochs", (row["images"], 100 * row["test"]), xytext=(9, -3),
+                textcoords="offset points", fontsize=8, color=colour,
+            )  # fmt: skip
+    if crossing.low is not None and crossing.high is not None:
+        axes.axvspan(crossing.low, crossing.high, color=GREY, alpha=0.12, linewidth=0)
+        axes.annotate(
+            "finetuning\novertakes here", (np.sqrt(crossing.low * crossing.high), 0.03),
+            xycoords=("data", "axes fraction"), ha="center", fontsize=8, color="#444444",
+        )  # fmt: skip
+    axes.set_xscale("log")
+    ticks = sorted(curve["images"].unique())
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("training images (log scale)")
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_title("How many images make finetuning pay")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
-def head_curves(results: Sequence[HeadResult], optimum: float) -> Figure:
-    """Draw validation accuracy of the last layers against epochs, and the optimum as a line."""
+def finetuning_curves(results: Mapping[Arm, Finetuned], title: str) -> Figure:
+    """Draw loss and accuracies of runs of equal length against epochs, each arm's first seed.
+
+    Validation accuracy begins with epoch 0, before the first update; thin lines are accuracies on
+    the training images as they were trained on; grey lines are drops of the learning rate.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2))
+    first = {arm[:4]: arm for arm in sorted(results, key=lambda arm: arm.seed, reverse=True)}
+    arms = [arm for arm in results if first[arm[:4]] == arm]
+    epochs = max(arm.epochs for arm in arms)
+    for number, arm in enumerate(arms):
+        seeds = [result for other, result in results.items() if other[:4] == arm[:4]]
+        history = results[arm].history
+        look = {"color": COLOURS[number], "linestyle": STYLES[number % 5]}
+        label = f"{arm.approach}, {arm.learning_rate:g}{_mark(seeds)}"
+        left.plot(
+            history["epoch"], history["train_loss"], label=label, marker=MARKERS[number],
+            markersize=3, **look,
+        )  # fmt: skip
+        scores = [results[arm].start_accuracy, *history["validation_accuracy"]]
+        right.plot(range(len(scores)), 100 * np.array(scores), marker=MARKERS[number], **look)
+        right.plot(history["epoch"], 100 * history["train_accuracy"], linewidth=0.8, **look)
+    for axes in (left, right):
+        for drop in DROPS:
+            axes.axvline(drop * epochs, color=GREY, linewidth=0.7, alpha=0.5)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    left.set_ylabel("training loss (nats)")
+    right.set_ylabel("accuracy (%)")
+    right.set_title("marked: validation, thin: training", fontsize=9)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def head_curves(results: Mapping[int, Sequence[HeadResult]], optimum: float) -> Figure:
+    """Draw validation accuracy of the last layers, by seed, against epochs.
+
+    ``optimum`` is that of the penalised optimum (see `training.linear.optimal_head`), a line.
+    """
     figure, axes = plt.subplots(figsize=(7, 3.8))
-    rates = list(dict.fromkeys(result.lr for result in results))
-    for number, lr in enumerate(rates):
-        seeds = [result for result in results if result.lr == lr]
-        histories = [result.history.set_index("epoch") for result in seeds]
-        values = pd.concat([history["validation_accuracy"] for history in histories], axis=1)
+    for number, heads in enumerate(zip(*results.values(), strict=True)):
+        columns = [head.history.set_index("epoch")["validation_accuracy"] for head in heads]
+        values = 100 * pd.concat(columns, axis=1)
         axes.plot(
             values.index, values.mean(axis=1), color=COLOURS[number], linestyle=STYLES[number],
-            label=f"learning rate {lr:g}{_mark(seeds)}",
+            label=f"learning rate {heads[0].lr:g}{_mark(heads)}",
         )  # fmt: skip
         axes.fill_between(
             values.index, values.min(axis=1), values.max(axis=1), color=COLOURS[number], alpha=0.15
         )
-    axes.axhline(optimum, color=GREY, linewidth=1, label="optimum (L-BFGS)")
+    axes.axhline(100 * optimum, color=GREY, linewidth=1, label="optimum with best penalty (L-BFGS)")
     axes.set_xlabel("epoch")
-    axes.set_ylabel("validation accuracy (fraction)")
+    axes.set_ylabel("validation accuracy (%)")
     axes.set_title("The last layer alone (bands: lowest to highest seed)")
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -109,34 +167,95 @@ def _mark(seeds: Sequence[Finetuned | HeadResult]) -> str:
     return " (diverged)" if number else ""
 
 
-def approaches(table: pd.DataFrame, optimum: float, num_test_images: int) -> Figure:
-    """Draw test accuracy against learning rate for every approach.
+def learning_rates(scores: pd.DataFrame) -> Figure:
+    """Draw test accuracy against the learning rate, a marker for each network: no error bars.
 
-    ``table`` is from `tables.summary`, ``optimum`` the test accuracy of the best last layer that
-    there is. Bars are the binomial standard error.
+    ``scores`` hold rows of `tables.finetuned_scores` and `tables.head_scores` of one size.
     """
-    figure, axes = plt.subplots(figsize=(7, 4))
-    for number, (approach, rows) in enumerate(table.groupby("approach", sort=False)):
-        rows = rows.sort_values("learning_rate")
-        error = np.sqrt(rows["test"] * (1 - rows["test"]) / num_test_images)
-        axes.errorbar(
-            rows["learning_rate"], 100 * rows["test"], yerr=100 * error, capsize=3,
-            color=COLOURS[number], marker=MARKERS[number], label=approach,
-            linestyle="-" if approach in (ALL_LAYERS, LAST_LAYER) else "none",
+    figure, axes = plt.subplots(figsize=(7, 3.8))
+    for number, (approach, rows) in enumerate(scores.groupby("approach", sort=False)):
+        colour, marker = COLOURS[number], MARKERS[number]
+        means = 100 * rows.groupby("learning_rate")["test"].mean()
+        axes.plot(means.index, means, color=colour, linewidth=1)
+        axes.plot(
+            rows["learning_rate"], 100 * rows["test"], marker, color=colour, label=approach,
+            alpha=0.7, linestyle="none",
         )  # fmt: skip
-        diverged = rows[rows["diverged"]]
-        if len(diverged):
-            axes.plot(
-                diverged["learning_rate"], 100 * diverged["test"], "x", color=COLOURS[number],
-                markersize=12, markeredgewidth=2, zorder=3, label=f"{approach} (diverged)",
-            )  # fmt: skip
-    axes.axhline(100 * optimum, color=GREY, linestyle="--", label="last layer, optimum (L-BFGS)")
+        lost = rows[rows["diverged"]]
+        axes.plot(
+            lost["learning_rate"], 100 * lost["test"], "x", color="black", markersize=10,
+            linestyle="none", label=f"{approach} (diverged)" if len(lost) else None,
+        )  # fmt: skip
     axes.set_xscale("log")
     axes.set_xlabel("learning rate (log scale)")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title("Finetuning against training the last layer alone")
+    axes.set_title("Each marker is one network; lines join means")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+def effects(differences: pd.DataFrame, title: str) -> Figure:
+    """Draw rows of `tables.differences`: the mean, and the 95 % interval over seeds.
+
+    Filled where it is told apart from zero (see `tables.told`), hollow where it is not; a single
+    seed has no interval.
+    """
+    figure, axes = plt.subplots(figsize=(9.2, 1.3 + 0.5 * len(differences)))
+    places = np.arange(len(differences))
+    for place, row in zip(places, differences.to_dict("records"), strict=True):
+        axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[0], linewidth=2)
+        axes.plot(
+            row["mean"], place, "o" if row["seeds"] > 1 else "D", color=COLOURS[0],
+            markerfacecolor=COLOURS[0] if told(row) else "white", markersize=7,
+        )  # fmt: skip
+    axes.axvline(0, color=GREY, linewidth=1)
+    names = [f"{first}\nminus {second}" for first, second in
+             zip(differences["first"], differences["second"], strict=True)]  # fmt: skip
+    axes.set_yticks(places, names, fontsize=8)
+    axes.set_ylim(len(differences) - 0.5, -0.5)
+    axes.set_xlabel("difference in test accuracy (points; 95 % over seeds, diamond: one seed)")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    return figure
+
+
+def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw how far each finetuned trunk moved, and training beside test accuracy."""
+    scored = table.set_index(KEY)
+    moved = moved.set_index(KEY)
+    names = [
+        f"{approach}, {lr:g}\n{images:,} × {epochs}{' (diverged)' if diverged else ''}"
+        for (approach, images, epochs, lr), diverged in moved["diverged"].items()
+    ]
+    places = np.arange(len(names))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.8, 1.6 + 0.42 * len(names)), sharey=True)
+    shown = {
+        "weights": "weights", "running_mean": "BatchNorm's means",
+        "running_var": "BatchNorm's variances", "features": "features of validation images",
+    }  # fmt: skip
+    _dots(left, places, moved, shown, 0)
+    left.set_xscale("symlog", linthresh=1e-3)
+    left.xaxis.set_major_formatter(ScalarFormatter())
+    left.set_yticks(places, names, fontsize=8)
+    left.set_ylim(len(names) - 0.5, -0.5)
+    left.set_xlabel("relative distance from the start (log scale above 0.001)")
+    accuracies = 100 * scored.loc[moved.index, ["train", "test"]]
+    _dots(right, places, accuracies, {"train": "training images", "test": "test images"}, 4)
+    right.set_xlabel("accuracy (%)")
+    left.set_title("How far the trunk moved")
+    right.set_title("What that did to accuracy")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def _dots(
+    axes: Axes, places: np.ndarray, values: pd.DataFrame, shown: Mapping[str, str], first: int
+) -> None:
+    """Draw one kind of marker for each column, a row of them at each place."""
+    for number, (column, label) in enumerate(shown.items(), start=first):
+        axes.plot(
+            values[column], places, MARKERS[number], color=COLOURS[number], label=label,
+            linestyle="none", markersize=6,
+        )  # fmt: skip
 
 
 def image_sizes(sizes: pd.DataFrame) -> Figure:
@@ -149,41 +268,6 @@ def image_sizes(sizes: pd.DataFrame) -> Figure:
     axes.set_ylabel("validation accuracy (%)")
     axes.set_title(f"The last layer on features of {sizes['images'].iloc[0]:,} images")
     axes.legend(loc="lower right")
-    return figure
-
-
-def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
-    """Draw how far each finetuned trunk moved, and training beside test accuracy."""
-    scored = table.set_index(KEY)
-    moved = moved.set_index(KEY)
-    names = [
-        f"{approach}\n{lr:g}{' (diverged)' if diverged else ''}"
-        for (approach, lr), diverged in moved["diverged"].items()
-    ]
-    places = np.arange(len(names))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
-    shown = {
-        "weights": "weights", "running_mean": "BatchNorm means",
-        "running_var": "BatchNorm variances", "features": "features of validation images",
-    }  # fmt: skip
-    for number, (column, label) in enumerate(shown.items()):
-        left.barh(
-            places + (number - 1.5) * 0.2, moved[column], 0.2, color=COLOURS[number],
-            label=label, hatch=("", "", "", "//")[number], edgecolor="white", linewidth=0.4,
-        )  # fmt: skip
-    left.set_xscale("log")
-    left.set_yticks(places, names, fontsize=8)
-    left.invert_yaxis()
-    left.set_xlabel("relative distance from the start (log scale)")
-    for number, column in enumerate(("train", "test")):
-        right.barh(
-            places + (number - 0.5) * 0.36, 100 * scored.loc[moved.index, column], 0.36,
-            color=COLOURS[4 + number], label=f"{column}ing images" if not number else "test images",
-        )  # fmt: skip
-    right.set_xlabel("accuracy (%)")
-    left.set_title("How far the trunk moved")
-    right.set_title("What that did to accuracy")
-    figure.legend(loc="outside lower center", ncols=6, fontsize=8)
     return figure
 
 

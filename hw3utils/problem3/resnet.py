@@ -98,12 +98,13 @@ def _convolve(layer: nn.Conv2d, images: Tensor) -> Tensor:
     else:
         padded = F.pad(positions, (0, 0, 1, 1, 1, 1))
         shifted = itertools.product(range(kernel), repeat=2)
-        rows, columns = images.shape[2:]
+        height, width = images.shape[2:]
         patches = torch.cat(
-            [padded[:, i : i + rows : stride, j : j + columns : stride] for i, j in shifted], dim=3
+            [padded[:, i : i + height : stride, j : j + width : stride] for i, j in shifted], dim=3
         )
-    products = F.linear(patches, layer.weight.permute(0, 2, 3, 1).flatten(1))
-    return products.permute(0, 3, 1, 2)
+    rows = patches.reshape(-1, patches.shape[3])  # in more dimensions the library copies weights
+    products = F.linear(rows, layer.weight.permute(0, 2, 3, 1).flatten(1))
+    return products.unflatten(0, patches.shape[:3]).permute(0, 3, 1, 2)
 
 
 def replace_head(model: nn.Module, num_classes: int, seed: int) -> nn.Module:

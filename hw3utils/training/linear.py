@@ -76,12 +76,13 @@ def fit_linear_classifier(
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best last layer that there is for a strength of L2 regularisation."""
+    """The last layer with the least penalised loss, for the penalty best on validation data."""
 
     weight: Tensor  # (number of classes, F)
     bias: Tensor  # (number of classes,)
     l2: float  # the strength, chosen on validation data
-    table: pd.DataFrame  # l2, train_accuracy, validation_accuracy of every strength tried
+    # l2, train_accuracy, validation_accuracy and converged, of every strength tried
+    table: pd.DataFrame
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N, number of classes) of features (N, F)."""
@@ -94,8 +95,8 @@ def optimal_head(
     validation_features: Tensor,
     validation_labels: Tensor,
     num_classes: int,
-    strengths: Sequence[float] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001),
-    max_iterations: int = 100,
+    strengths: Sequence[float] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-4, 1e-5),
+    max_iterations: int = 500,
 ) -> Optimum:
     """Minimise mean cross-entropy + l2/2·‖weight‖² for each strength l2; keep the best one.
 
@@ -109,10 +110,13 @@ def optimal_head(
     head = _zero_head(features[0], num_classes)
     rows, best, best_accuracy = [], None, -1.0
     for l2 in sorted(strengths, reverse=True):
-        _minimise(head, features.flatten(0, 1), labels.repeat(len(features)), l2, max_iterations)
+        converged = _minimise(
+            head, features.flatten(0, 1), labels.repeat(len(features)), l2, max_iterations
+        )
         trained = _accuracy(head, features[0], labels)
         found = _accuracy(head, validation_features, validation_labels)
-        rows.append({"l2": l2, "train_accuracy": trained, "validation_accuracy": found})
+        row = {"l2": l2, "train_accuracy": trained, "validation_accuracy": found}
+        rows.append(row | {"converged": converged})
         if found > best_accuracy:
             best_accuracy = found
             best = head.weight.detach().clone().cpu(), head.bias.detach().clone().cpu(), l2
@@ -128,8 +132,8 @@ def _zero_head(features: Tensor, num_classes: int) -> nn.Linear:
 
 def _minimise(
     head: nn.Linear, features: Tensor, labels: Tensor, l2: float, max_iterations: int = 100
-) -> None:
-    """Move the head from where it is to the least regularised loss, by L-BFGS."""
+) -> bool:
+    """Move the head to the least regularised loss, by L-BFGS; tell whether it got there."""
     optimizer = torch.optim.LBFGS(
         head.parameters(), max_iter=max_iterations, line_search_fn="strong_wolfe"
     )
@@ -142,6 +146,8 @@ def _minimise(
 
     optimizer.step(loss)
     optimizer.zero_grad()
+    [state] = optimizer.state.values()
+    return state["n_iter"] < max_iterations
 
 
 @torch.no_grad()

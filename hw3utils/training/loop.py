@@ -3,7 +3,6 @@
 For a single run in this process. Many runs, in parallel and cached, are the business of `sweeps`.
 """
 
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +19,6 @@ from tqdm import tqdm
 from hw3utils import files
 from hw3utils.checks import check_whole_number
 from hw3utils.data.images import ImageSet, Scale
-from hw3utils.training import fingerprints, networks
 from hw3utils.training.batches import (
     Evaluation,
     accumulate_within_memory,
@@ -94,18 +92,23 @@ def fit(
     Raises
     ------
     ValueError
-        A batch is larger than the training set, the network does not fit the images, or the
-        checkpoint belongs to another run.
+        A batch is larger than the training set, the network does not fit the images, the schedule
+        does not keep the rates' factors, or the checkpoint belongs to another run.
     """
     check_fits(model, run, train, validation, scale)
     device = next(model.parameters()).device
     train, validation = train.to(device), validation.to(device)
     optimizer = sgd(model, run, rate_factors)
     num_updates = run.num_updates(len(train))
+    wanted = [group["lr"] for group in optimizer.param_groups]
     scheduler = run.schedule.build(optimizer, num_updates)
+    if rate_factors and wanted != [group["lr"] for group in optimizer.param_groups]:
+        raise ValueError(f"{run.schedule} sets all learning rates itself: no factors then")
     live = _Live(model, optimizer, scheduler, torch.Generator().manual_seed(run.seed))
     records = _Records(_copy_state(model))
-    described = _describe(run, train, validation, scale, augment) if checkpoint else ""
+    described = (
+        _describe(run, train, validation, scale, augment, rate_factors) if checkpoint else ""
+    )
     if checkpoint and (saved := load_checkpoint(checkpoint, described)):
         records = restore_checkpoint(saved, live)
     micro_batch_size = run.micro_batch_size
@@ -209,7 +212,7 @@ def sgd(
         lr=run.schedule.lr,
         momentum=run.momentum,
         weight_decay=run.weight_decay,
-        fused=parameters[0].device.type in ("cpu", "cuda"),
+        fused=next(model.parameters()).device.type in ("cpu", "cuda"),
     )
 
 
@@ -295,26 +298,6 @@ def restore_checkpoint(parts: dict[str, Any], live: _Live) -> _Records:
     return _Records(**parts["records"])
 
 
-@fingerprints.task
-def fit_one(
-    run: Run,
-    class_names: tuple[str, ...],
-    scale: Scale,
-    train_images: Tensor,
-    train_labels: Tensor,
-    validation_images: Tensor,
-    validation_labels: Tensor,
-) -> dict[str, Any]:
-    """Train one run and return its `FitResult` as plain data: a worker's whole task."""
-    train = ImageSet(train_images, train_labels, class_names)
-    validation = ImageSet(validation_images, validation_labels, class_names)
-    model = networks.build(run.model, train.num_classes, run.seed)
-    result = fit(model, run, train, validation, scale)
-    kept = {item.name: getattr(result, item.name) for item in dataclasses.fields(result)}
-    del kept["run"]
-    return kept | {"history": result.history.to_dict("list")}
-
-
 def _epoch_scores(
     model: nn.Module, trained: _Epoch, diverged: bool, validation: ImageSet, scale: Scale
 ) -> dict[str, float]:
@@ -330,11 +313,11 @@ def _epoch_scores(
     }
 
 
-def _describe(run: Run, train: ImageSet, validation: ImageSet, scale: Scale, augment: Any) -> str:
+def _describe(run: Run, train: ImageSet, validation: ImageSet, *more: Any) -> str:
     """Return what tells a checkpoint of this run from those of all others."""
     # A function's repr holds its address, which another process does not have.
-    augmentation = getattr(augment, "__qualname__", augment)
-    return f"{run} {train.checksum} {validation.checksum} {scale} {augmentation}"
+    described = [getattr(item, "__qualname__", item) for item in more]
+    return f"{run} {train.checksum} {validation.checksum} {described}"
 
 
 def _copy_state(model: nn.Module) -> dict[str, Tensor]:

@@ -63,9 +63,9 @@ def fit_all(
     longest_first = sorted(set(wanted), key=lambda run: run.num_updates(len(train)), reverse=True)
     checksums = [train.checksum, validation.checksum]
     tasks = {run: (run, train.class_names, scale) for run in longest_first}
-    keys = {run: task_key(loop.fit_one, tasks[run], checksums) for run in tasks}
+    keys = {run: task_key(fit_one, tasks[run], checksums) for run in tasks}
     found = map_cached(
-        loop.fit_one,
+        fit_one,
         {keys[run]: arguments for run, arguments in tasks.items()},
         [part for images in (train, validation) for part in (images.images, images.labels)],
         title=title,
@@ -74,6 +74,26 @@ def fit_all(
         cache_dir=cache_dir,
     )
     return [_as_result(run, found[keys[run]]) for run in wanted]
+
+
+@fingerprints.task
+def fit_one(
+    run: Run,
+    class_names: tuple[str, ...],
+    scale: Scale,
+    train_images: Tensor,
+    train_labels: Tensor,
+    validation_images: Tensor,
+    validation_labels: Tensor,
+) -> dict[str, Any]:
+    """Train one run and return its `FitResult` as plain data: a worker's whole task."""
+    train = ImageSet(train_images, train_labels, class_names)
+    validation = ImageSet(validation_images, validation_labels, class_names)
+    model = networks.build(run.model, train.num_classes, run.seed)
+    result = loop.fit(model, run, train, validation, scale)
+    kept = {item.name: getattr(result, item.name) for item in dataclasses.fields(result)}
+    del kept["run"]
+    return kept | {"history": result.history.to_dict("list")}
 
 
 def fit_arms(

@@ -15,9 +15,9 @@ import hw3utils
 from hw3utils.training import fingerprints, sweeps
 
 TASKS = {
-    "fit": ("hw3utils.training.loop", "fit_one"),
+    "fit": ("hw3utils.training.sweeps", "fit_one"),
     "finetune": ("hw3utils.problem3.finetuning", "_finetune"),
-    "features": ("hw3utils.problem3.last_layer", "_features"),
+    "features": ("hw3utils.problem3.features", "_features"),
     "recipe": ("hw3utils.problem4.recipes", "_follow"),
     "weights": ("hw3utils.problem3.keras_weights", "convert"),
 }
@@ -67,7 +67,7 @@ def edit(path, old, new):
     ("room", "old", "new", "changed"),
     [
         ("training/loop", "optimizer.step()", "optimizer.step(); print()", LOOP),
-        ("training/loop", "result = fit(model", "result = 0 or fit(model", {"fit"}),
+        ("training/sweeps", "result = loop.fit(", "result = 0 or loop.fit(", {"fit"}),
         ("training/loop", "CHECK_EVERY = 50", "CHECK_EVERY = 51", LOOP),
         ("training/workers", "torch.set_num_threads(1)", "torch.set_num_threads(2)", EVERY),
         ("training/networks", "nn.Linear(120, 84)", "nn.Linear(120, 85)", {"fit", "recipe"}),
@@ -76,8 +76,8 @@ def edit(path, old, new):
         ("problem3/keras_weights", "Only arithmetic", "Arithmetic", set()),
         ("training/schedules", "end_factor=0.0", "end_factor=0.1", {"recipe"}),
         ("training/schedules", "ConstantLR(optimizer", "ConstantLR(optimizer or 0", set()),
-        ("problem3/finetuning", "result.best_state)\n", "result.state)\n", {"finetune"}),
-        ("problem3/last_layer", "features = resnet", "features = 0 or resnet", {"features"}),
+        ("problem3/finetuning", "if best_epoch <", "if best_epoch <=", {"finetune"}),
+        ("problem3/features", "features = _features_of", "features = 0 or _features_of", {"features"}),
         ("problem3/resnet", "def build(", "def build(*, ", {"finetune", "features"}),
         ("problem4/recipes", "began = time", "began = 0 or time", {"recipe"}),
         # what decides no result
@@ -118,7 +118,7 @@ def test_a_moved_function_and_a_renamed_room_change_no_key(copy):
 def test_a_function_that_is_not_marked_is_refused():
     with pytest.raises(ValueError, match="mark it with @task"):
         sweeps.task_key(lambda number: {"number": number}, (1,))
-    assert len(fingerprints.code_digest((sweeps.loop.fit_one,))) == 64
+    assert len(fingerprints.code_digest((sweeps.fit_one,))) == 64
 
 
 TWO_SEEDS = """

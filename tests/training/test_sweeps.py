@@ -65,7 +65,7 @@ def test_a_damaged_result_is_computed_again(train, validation, scale, tmp_path, 
 def test_the_key_depends_on_run_data_scale_and_torch(train, validation, scale, monkeypatch):
     def key(run=RUNS[0], train=train, scale=scale):
         arguments = (run, train.class_names, scale)
-        return sweeps.task_key(loop.fit_one, arguments, [train.checksum, validation.checksum])
+        return sweeps.task_key(sweeps.fit_one, arguments, [train.checksum, validation.checksum])
 
     pixels = train.images.clone()
     pixels[0, 0, 0, 0] ^= 1
@@ -84,7 +84,7 @@ def test_the_key_depends_on_every_weight_that_a_task_is_sent():
     """And not on the order in which a dict names them."""
 
     def key(state):
-        return sweeps.task_key(loop.fit_one, (state,))
+        return sweeps.task_key(sweeps.fit_one, (state,))
 
     state = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
     other = {name: value.clone() for name, value in state.items()}
