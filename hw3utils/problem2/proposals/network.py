@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from hw3utils.checks import check_whole_number
 from hw3utils.problem2.networks import RegionProposalHead
 from hw3utils.problem2.proposals.boxes import (
     anchor_grid,
@@ -25,7 +26,7 @@ from hw3utils.problem2.proposals.scenes import SIDE, Canvas, compose_all
 from hw3utils.training import fingerprints
 
 STRIDE = 8  # canvas pixels between neighbouring positions of the shared map
-SCALES, RATIOS = (24, 48, 96), (0.5, 1.0, 2.0)  # of its anchors: as many as the paper's, smaller
+SCALES, RATIOS = (20, 40, 80), (0.5, 1.0, 2.0)  # of its anchors: as many as the paper's, smaller
 SAMPLED = 256  # anchors of a canvas that the loss looks at, up to half of them positive
 BALANCE = 10.0  # λ, the weight of the offsets' term
 EVERY = 20  # updates between two points of the loss curves
@@ -40,6 +41,15 @@ class ProposalRun:
     epochs: int  # each sees every canvas once
     batch_size: int = 4  # canvases
     lr: float = 2e-3  # at the start; Adam, falling linearly to 0
+
+    def __post_init__(self) -> None:
+        for name in ("canvases", "epochs", "batch_size"):
+            check_whole_number(name, getattr(self, name))
+
+    @property
+    def updates(self) -> int:
+        """Weight updates in all."""
+        return self.epochs * -(-self.canvases // self.batch_size)
 
 
 class ProposalNetwork(nn.Module):
@@ -149,9 +159,8 @@ def train_network(run: ProposalRun, seen: Tensor, unseen: Tensor) -> dict[str, A
     wanted = [targets(anchors, canvas.objects) for canvas in canvases]
     others = compose_all(unseen, 16, torch.Generator().manual_seed(run.seed))
     others_wanted = [targets(anchors, canvas.objects) for canvas in others]
-    updates = run.epochs * -(-run.canvases // run.batch_size)
     optimizer = torch.optim.Adam(network.parameters(), lr=run.lr)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, updates)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, run.updates)
     history: dict[str, list[float]] = {
         name: [] for name in ("update", "scores", "offsets", "unseen_scores", "unseen_offsets")
     }

@@ -4,7 +4,6 @@ A canvas costs nothing to label: who pastes an object knows where its borders ar
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +43,10 @@ def compose(garments: Tensor, generator: Generator) -> Canvas:
 
     ``garments`` are FashionMNIST's images, N×1×28×28 uint8. The larger ones are pasted first, so
     that none is hidden by a larger one; two never overlap by more than `MOST_OVERLAP`. Scraps of
-    garments lie below them: texture alone makes no object.
+    garments lie below them: texture alone makes no object. Raises a ValueError for other images.
     """
+    if garments.ndim != 4 or garments.shape[1:] != (1, 28, 28) or len(garments) == 0:
+        raise ValueError(f"garments: N×1×28×28 with N at least 1, not {tuple(garments.shape)}")
     canvas = _ground(generator)
     for _ in range(SCRAPS):
         _paste(canvas, _scrap(_pick(garments, generator), generator), generator)
@@ -140,6 +141,6 @@ def photograph() -> np.ndarray:
     return enlarged[0].permute(1, 2, 0).round().byte().numpy()
 
 
-def marked_boxes(marked: Sequence[tuple[int, ...]] = tuple(MARKED.values())) -> Tensor:
+def marked_boxes() -> Tensor:
     """Return the boxes of `MARKED` on the enlarged photograph, 3×4 float64, in pixels."""
-    return torch.tensor(list(marked), dtype=torch.float64) * PHOTOGRAPH_SIDE / 512
+    return torch.tensor(list(MARKED.values()), dtype=torch.float64) * PHOTOGRAPH_SIDE / 512
