@@ -16,7 +16,12 @@ from hw3utils.problem2.experiments import (
 )
 from hw3utils.problem2.layers import layer_table, totals
 from hw3utils.problem2.proposals import measures
-from hw3utils.problem2.proposals.boxes import anchor_grid, anchor_shapes, inside_image, label_anchors
+from hw3utils.problem2.proposals.boxes import (
+    anchor_grid,
+    anchor_shapes,
+    inside_image,
+    label_anchors,
+)
 from hw3utils.problem2.proposals.measures import ProposalExample
 from hw3utils.problem2.proposals.network import ProposalNetwork, ProposalRun
 from hw3utils.problem2.proposals.scenes import SIDE, marked_boxes
@@ -194,9 +199,7 @@ def methods(found: dict[str, Any]) -> str:
 def difference(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> Interval:
     """Return the difference in recall of two arms at `AT` proposals, in points, paired by seed."""
     at = list(rpn["counts"]).index(AT)
-    one, two = (
-        [seed[at] for seed in rpn["recall"][name][str(overlap)]] for name in (arm, other)
-    )
+    one, two = ([seed[at] for seed in rpn["recall"][name][str(overlap)]] for name in (arm, other))
     return mean_interval([100 * (a - b) for a, b in zip(one, two, strict=True)])
 
 

@@ -87,7 +87,7 @@ class TrainedNetworks(NamedTuple):
 
 
 def train_proposal_networks(garments: Splits, settings: Problem2) -> TrainedNetworks:
-    """Train and measure a region proposal network for each seed; what is in the cache is not redone.
+    """Train and measure a region proposal network for each seed, unless the cache has it.
 
     Training composes its canvases of the training garments, the loss on unseen ones is that on
     validation garments, and the proposals are measured on canvases of test garments.

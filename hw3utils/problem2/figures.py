@@ -52,8 +52,12 @@ def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
     axis.set_yticks(rows, table["layer"], fontsize=8)
     axis.invert_yaxis()
     # Room for the longest bar of each side and the number beside it.
-    axis.set_xlim(*(side * (100 * (table[count] / table[count].sum()).max() + 14)
-                    for count, side in (("activations", -1), ("parameters", 1))))
+    axis.set_xlim(
+        *(
+            side * (100 * (table[count] / table[count].sum()).max() + 14)
+            for count, side in (("activations", -1), ("parameters", 1))
+        )
+    )
     axis.margins(y=0.02)
     axis.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     axis.grid(axis="y", visible=False)
