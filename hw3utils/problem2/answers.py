@@ -157,10 +157,11 @@ def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def followed(example: ProposalExample) -> int:
-    """Return the anchor to follow: of the proposals that clipping changes the best, if there is."""
+    """Return the anchor to follow: the best that fires and that clipping changes, or the best."""
     proposals = example.proposals
-    moved = (proposals.decoded != proposals.clipped).any(dim=1)[proposals.kept]
-    return int(proposals.kept[moved.int().argmax()])
+    clipped = (proposals.decoded != proposals.clipped).any(dim=1)
+    wanted = (clipped & (example.scores > measures.HALF))[proposals.kept]
+    return int(proposals.kept[wanted.int().argmax()])
 
 
 def _example(example: ProposalExample) -> dict[str, Any]:

@@ -94,9 +94,8 @@ def anchors(
 
 def canvases(examples: Sequence[ProposalExample], count: int = 10) -> Figure:
     """Draw canvases with their objects' own boxes and the ``count`` best proposals."""
-    columns = len(examples)
-    size = (3.3 * columns, 3.9)
-    figure, axes = plt.subplots(1, columns, figsize=size, layout="compressed", squeeze=False)
+    size = (3.3 * len(examples), 4.0)
+    figure, axes = plt.subplots(1, len(examples), figsize=size, squeeze=False)
     for axis, example in zip(axes[0], examples, strict=True):
         best = example.proposals.clipped[example.proposals.kept[:count]]
         objects = example.canvas.objects
@@ -109,7 +108,7 @@ def canvases(examples: Sequence[ProposalExample], count: int = 10) -> Figure:
         "object's own box": {"color": _CHOSEN, "linestyle": "--"},
         f"the {count} best proposals": {"color": _BOX},
     }
-    _legend(axes[0][columns // 2], lines, -0.01, columns=2)
+    _figure_legend(figure, lines)
     return figure
 
 
@@ -118,11 +117,11 @@ def proposal(example: ProposalExample, steps: dict[str, Tensor]) -> Figure:
 
     The steps' boxes have 4 corners.
     """
-    size = (3.3 * len(steps), 4.0)
-    figure, axes = plt.subplots(1, len(steps), figsize=size, layout="compressed", squeeze=False)
+    size = (3.3 * len(steps), 4.1)
+    figure, axes = plt.subplots(1, len(steps), figsize=size, squeeze=False)
     before = []
     for axis, (name, box) in zip(axes[0], steps.items(), strict=True):
-        _show(axis, _grey(example), margin=40)
+        _show(axis, _grey(example), margin=25)
         _draw(axis, example.canvas.objects, _CHOSEN, 1.2)
         _draw(axis, before, _BEFORE, 1.8, "--")
         _draw(axis, [box], _BOX, 2.4)
@@ -135,7 +134,7 @@ def proposal(example: ProposalExample, steps: dict[str, Tensor]) -> Figure:
         "the step before": {"color": _BEFORE, "linestyle": "--"},
         "object's own box": {"color": _CHOSEN},
     }
-    _legend(axes[0][len(steps) // 2], lines, -0.09, columns=3)
+    _figure_legend(figure, lines, columns=3)
     return figure
 
 
