@@ -20,6 +20,7 @@ from hw3utils.problem2.proposals.boxes import (
     anchor_grid,
     anchor_shapes,
     inside_image,
+    iou,
     label_anchors,
 )
 from hw3utils.problem2.proposals.measures import ProposalExample
@@ -157,11 +158,12 @@ def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def followed(example: ProposalExample) -> int:
-    """Return the anchor to follow: the best that fires and that clipping changes, or the best."""
+    """Return the anchor to follow: the best that fires on an object, if can be one to be clipped."""
     proposals = example.proposals
-    clipped = (proposals.decoded != proposals.clipped).any(dim=1)
-    wanted = (clipped & (example.scores > measures.HALF))[proposals.kept]
-    return int(proposals.kept[wanted.int().argmax()])
+    on_object = iou(proposals.clipped, example.canvas.objects).max(dim=1).values >= measures.HALF
+    good = (on_object & (example.scores > measures.HALF)).int()
+    clipped = (proposals.decoded != proposals.clipped).any(dim=1).int()
+    return int(proposals.kept[(good + good * clipped)[proposals.kept].argmax()])
 
 
 def _example(example: ProposalExample) -> dict[str, Any]:
