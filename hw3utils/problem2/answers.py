@@ -158,7 +158,7 @@ def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def followed(example: ProposalExample) -> int:
-    """Return the anchor to follow: the best that fires on an object, if can be one to be clipped."""
+    """Return the anchor to follow: the best that fires on an object, one to be clipped first."""
     proposals = example.proposals
     on_object = iou(proposals.clipped, example.canvas.objects).max(dim=1).values >= measures.HALF
     good = (on_object & (example.scores > measures.HALF)).int()
