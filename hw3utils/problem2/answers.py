@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from hw3utils.problem2.experiments import (
@@ -158,12 +159,14 @@ def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def followed(example: ProposalExample) -> int:
-    """Return the anchor to follow: the best that fires on an object, one to be clipped first."""
-    proposals = example.proposals
-    on_object = iou(proposals.clipped, example.canvas.objects).max(dim=1).values >= measures.HALF
-    good = (on_object & (example.scores > measures.HALF)).int()
-    clipped = (proposals.decoded != proposals.clipped).any(dim=1).int()
-    return int(proposals.kept[(good + good * clipped)[proposals.kept].argmax()])
+    """Return the anchor to follow: of those that fire and survive, whose box gains most."""
+    kept = example.proposals.kept
+    before, after = (
+        iou(boxes[kept], example.canvas.objects).max(dim=1).values
+        for boxes in (example.anchors, example.proposals.clipped)
+    )
+    fires = example.scores[kept] > measures.HALF
+    return int(kept[torch.where(fires, after - before, -1.0).argmax()])
 
 
 def _example(example: ProposalExample) -> dict[str, Any]:

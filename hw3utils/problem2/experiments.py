@@ -55,10 +55,10 @@ def compare_networks(
 ) -> pd.DataFrame:
     """Return one row of costs for each of the `NETWORKS` named: counts and bytes in float32.
 
-    Indexed by name: ``input``, ``weight_layers`` (convolutions and linear layers), ``parameters``,
-    ``bias_share`` (fraction), ``activations``, ``multiply_accumulates`` and ``saved_bytes`` (for
-    the backward pass) of one image, and ``training_bytes``: what is saved for a minibatch, and each
-    parameter's value, gradient and momentum.
+    Indexed by name: ``parameters``, ``bias_share`` (fraction), ``activations``,
+    ``multiply_accumulates`` and ``saved_bytes`` (for the backward pass) of one image, and
+    ``training_bytes``: what is saved for a minibatch, and each parameter's value, gradient and
+    momentum.
     """
     rows = {}
     for name in names:
@@ -67,8 +67,6 @@ def compare_networks(
         with torch.device("meta"):
             network = build()
         rows[name] = {
-            "input": shape,
-            "weight_layers": int(tables[name]["kind"].isin(["conv", "fc"]).sum()),
             "parameters": counts["parameters"],
             "bias_share": counts["biases"] / counts["parameters"],
             "activations": counts["activations"],

@@ -62,32 +62,20 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
     return _with_total(frame, operations=layers["multiply_accumulates"])
 
 
-def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the counts of `experiments.compare_networks`, in millions and percent."""
-    return pd.DataFrame(
-        {
-            "network": costs.index,
-            "input": costs["input"].map(size),
-            "layers with weights": costs["weight_layers"],
-            "parameters [M]": costs["parameters"].map(_millions),
-            "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
-            "activations [M]": costs["activations"].map(_millions),
-            "operations [M]": costs["multiply_accumulates"].map(_millions),
-        }
-    ).reset_index(drop=True)
-
-
-def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
+def network_costs(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """Return the counts and bytes of `experiments.compare_networks`: millions, MB of 10⁶ bytes.
 
     ``batch_size`` is what it was made for, and stands in the heading.
     """
     return pd.DataFrame(
         {
             "network": costs.index,
-            "parameters [MB]": (4 * costs["parameters"]).map(_millions),
-            "kept for the backward pass, one image [MB]": costs["saved_bytes"].map(_millions),
-            f"training with batch size {batch_size} [MB]": costs["training_bytes"].map(_millions),
+            "parameters [M]": costs["parameters"].map(_millions),
+            "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
+            "activations [M]": costs["activations"].map(_millions),
+            "operations [M]": costs["multiply_accumulates"].map(_millions),
+            "kept for the backward pass [MB]": costs["saved_bytes"].map(_millions),
+            f"training, batch {batch_size} [MB]": costs["training_bytes"].map(_millions),
         }
     ).reset_index(drop=True)
 

@@ -8,7 +8,7 @@ from hw3utils.data.images import Splits
 from hw3utils.problem2 import answers, experiments
 from hw3utils.problem2.proposals import measures, network, scenes
 from hw3utils.problem2.proposals.boxes import anchor_grid, decode, encode, inside_image, iou
-from hw3utils.problem2.proposals.suppression import propose
+from hw3utils.problem2.proposals.suppression import non_maximum_suppression, propose
 from hw3utils.settings import Problem2
 from hw3utils.training import workers
 from made_up import make_images
@@ -132,11 +132,20 @@ def test_a_network_that_knows_everything_finds_everything_with_one_box_each():
     assert measures.found(kept, canvas.objects, 0.7)[0] == min(10, objects)
     assert measures.found(best, canvas.objects, 0.7)[0] < objects, "copies fill the first places"
     assert len(kept) < 3 * objects
-    assert len(example.handful) == 2 * min(3, objects)
+    assert len(example.hundred) == 100 and len(example.handful) % 3 == 0
     assert torch.equal(
         measures.ranked(example.proposals.clipped, scores, 0.7)[1],
         propose(ANCHORS, scores, offsets, (256, 256)).kept,
     )
+
+
+def test_the_boxes_to_follow_by_hand_hold_one_that_is_dropped_and_one_that_stays():
+    objects = torch.tensor([[0.0, 0, 10, 10], [50, 50, 70, 70]], dtype=torch.float64)
+    shifts = torch.tensor([0.0, 0.5, 0.2, 5.0]).double()
+    boxes = torch.cat([objects[:1] + shift for shift in shifts] + [objects[1:] for _ in range(2)])
+    assert measures.handful(boxes, objects).tolist() == [0, 1, 3]
+    kept = non_maximum_suppression(boxes[[0, 1, 3]], torch.tensor([0.9, 0.8, 0.7])).kept
+    assert kept.tolist() == [0, 2]
 
 
 def test_measuring_tells_training_from_none_and_a_second_run_trains_nothing(tmp_path, monkeypatch):

@@ -145,7 +145,7 @@ class ProposalExample:
     proposals: Proposals
     hundred: Tensor  # indices of the 100 boxes with the highest scores, for drawing
     suppression: Suppression  # among the hundred; its indices count within them
-    handful: Tensor  # indices of six boxes, two of each of three objects, to follow by hand
+    handful: Tensor  # indices of six boxes, three of each of two objects, to follow by hand
 
 
 def proposal_example(network: ProposalNetwork, canvas: scenes.Canvas) -> ProposalExample:
@@ -167,14 +167,19 @@ def proposal_example(network: ProposalNetwork, canvas: scenes.Canvas) -> Proposa
     )
 
 
-def handful(boxes: Tensor, objects: Tensor, groups: int = 3) -> Tensor:
-    """Return the indices of the first two boxes of each of the first few objects, in order.
+def handful(boxes: Tensor, objects: Tensor, groups: int = 2, threshold: float = 0.7) -> Tensor:
+    """Return the indices of three boxes of each of a few objects, to suppress by hand: n int64.
 
-    ``boxes`` come by falling score, and belong to the object that they overlap most.
+    ``boxes`` come by falling score and belong to the object that they overlap most. The three are
+    an object's best box, the best other one that it suppresses, and the best that it does not.
+    Objects that have no such three are passed over.
     """
-    nearest = iou(boxes, objects).argmax(dim=1).tolist()
-    places: dict[int, list[int]] = {}
-    for place, number in enumerate(nearest):
-        places.setdefault(number, []).append(place)
-    pairs = [both[:2] for both in places.values() if len(both) > 1][:groups]
-    return torch.tensor(sorted(place for pair in pairs for place in pair), dtype=torch.int64)
+    nearest = iou(boxes, objects).argmax(dim=1)
+    chosen: list[int] = []
+    for number in dict.fromkeys(nearest.tolist()):
+        first, *others = (nearest == number).nonzero().flatten().tolist()
+        drops = [i for i in others if iou(boxes[[first]], boxes[[i]]) > threshold]
+        stays = [i for i in others if i not in drops]
+        if drops and stays and len(chosen) < 3 * groups:
+            chosen += [first, drops[0], stays[0]]
+    return torch.tensor(sorted(chosen), dtype=torch.int64)

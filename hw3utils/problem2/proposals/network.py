@@ -147,9 +147,9 @@ def losses(logits: Tensor, offsets: Tensor, wanted: Targets, chosen: Tensor) -> 
 def train_network(run: ProposalRun, seen: Tensor, unseen: Tensor) -> dict[str, Any]:
     """Train a network on canvases of the garments ``seen``: a worker's whole task.
 
-    Returns its ``state``, the processor's ``seconds``, and a ``history``: lists of both terms of the loss on
-    ``seen`` (a mean over `EVERY` updates) and on a few canvases of ``unseen`` garments. Both are
-    N×1×28×28 uint8.
+    Returns its ``state``, the processor's ``seconds``, and a ``history``: lists of both terms of
+    the loss on ``seen`` (a mean over `EVERY` updates) and on a few canvases of ``unseen`` garments.
+    Both are N×1×28×28 uint8.
     """
     began = time.process_time()
     generator = torch.Generator().manual_seed(run.seed)
