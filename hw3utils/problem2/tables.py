@@ -131,13 +131,13 @@ def fired(rpn: dict[str, Any]) -> pd.DataFrame:
         (
             row["sides"],
             f"{row['objects']:,}",
-            *(f"{row[name]:.1f}" for name in ("fired", "0.7", "0.5", "0.3")),
+            *(f"{row[name]:.1f}" for name in ("fired", "0.7", "0.3")),
             f"{100 * row['none']:.0f}",
         )
         for row in rpn["fired"]
     ]
-    names = ["longer side [pixels]", "objects", "boxes that fire", "left at 0.7", "left at 0.5"]
-    return pd.DataFrame(rows, columns=[*names, "left at 0.3", "nothing fires [%]"])
+    names = ["longer side [pixels]", "objects", "boxes that fire", "left at 0.7", "left at 0.3"]
+    return pd.DataFrame(rows, columns=[*names, "nothing fires [%]"])
 
 
 def overlaps(boxes: Tensor, scores: Tensor, names: list[str]) -> pd.DataFrame:
