@@ -35,8 +35,7 @@ from hw3utils.problem1 import diagnostics, learning_rates
 from hw3utils.problem1 import experiments as problem1
 from hw3utils.problem2 import networks as papers
 from hw3utils.problem2 import receptive_field
-from hw3utils.problem2.layers import stack_savings
-from hw3utils.problem2.proposals import example
+from hw3utils.problem2.proposals import suppression
 from hw3utils.problem2.proposals.boxes import (
     anchor_grid,
     anchor_shapes,
@@ -58,7 +57,7 @@ from hw3utils.problem4.labels import (
     zipf_counts,
 )
 from hw3utils.problem4.pseudo_labels import select_top_k
-from hw3utils.settings import Problem1, Problem3, Problem4
+from hw3utils.settings import Problem1, Problem2, Problem3, Problem4
 from hw3utils.text import markdown
 from hw3utils.training import loop, networks, schedules
 from hw3utils.training.batches import accumulate_gradient, evaluate
@@ -170,10 +169,10 @@ CALLS = [
     ("decode", (boxed, boxed), decode, None),
     ("clip_boxes", (boxed, whole, whole), clip_boxes, None),
     ("inside_image", (boxed, whole, whole), inside_image, None),
-    ("non_maximum_suppression", (boxed, tensors(), number), example.non_maximum_suppression,
+    ("non_maximum_suppression", (boxed, tensors(), number), suppression.non_maximum_suppression,
      lambda found: found.kept.unique().numel() == len(found.kept) or pytest.fail(str(found))),
-    ("propose", (boxed, tensors(), boxed, st.tuples(whole, whole), number, whole, number),
-     example.propose, None),
+    ("propose", (boxed, tensors(), boxed, st.tuples(whole, whole), number, whole, whole, number),
+     suppression.propose, None),
     ("anchor_shapes", (numbers, numbers), anchor_shapes, finite),
     ("anchor_grid", (whole, whole, whole, tensors(columns=2)),
      lambda r, c, s, shapes: anchor_grid(min(r, 9), min(c, 9), s, shapes), finite),
@@ -212,7 +211,8 @@ CALLS = [
      lambda name, value: Problem3.for_profile("smoke", **{name: value}), None),
     ("settings.problem4", (st.sampled_from(["pool", "k", "p", "temperature"]), number | whole),
      lambda name, value: Problem4.for_profile("smoke", **{name: value}), None),
-    ("stack_savings", (whole, whole), stack_savings, None),
+    ("settings.problem2", (st.sampled_from(["n_train", "rpn_epochs"]), number | whole),
+     lambda name, value: Problem2.for_profile("smoke", **{name: value}), None),
     ("same_padding", (whole,), papers.same_padding, None),
     ("build", (st.sampled_from(["lenet5", "x"]), whole, whole), networks.build, None),
     ("distillation_loss", (tensors(columns=3), tensors(columns=3), number),

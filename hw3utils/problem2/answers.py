@@ -1,22 +1,44 @@
-"""The answers of Problem 2: the record that is saved, and the report's rows made from it."""
+"""The answers of Problem 2: the record that is saved, sentences made from it, the report's rows."""
 
+import dataclasses
+from collections.abc import Sequence
+from statistics import mean
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import Tensor
 
-from hw3utils.problem2.experiments import INCEPTION_INPUT, branch_channels, inception_saving
-from hw3utils.problem2.layers import totals
-from hw3utils.problem2.proposals.example import ProposalExample
+from hw3utils.problem2.experiments import (
+    INCEPTION_INPUT,
+    TrainedNetworks,
+    branch_channels,
+    inception_saving,
+)
+from hw3utils.problem2.layers import layer_table, totals
+from hw3utils.problem2.proposals import measures
+from hw3utils.problem2.proposals.boxes import (
+    anchor_grid,
+    anchor_shapes,
+    inside_image,
+    iou,
+    label_anchors,
+)
+from hw3utils.problem2.proposals.measures import ProposalExample
+from hw3utils.problem2.proposals.network import ProposalNetwork, ProposalRun
+from hw3utils.problem2.proposals.scenes import SIDE, marked_boxes
 from hw3utils.problem2.receptive_field import receptive_field, stack_of, stacked_receptive_field
+from hw3utils.settings import Problem2
+from hw3utils.training.intervals import Interval, mean_interval
+
+BANDS = (22, 40, 66, 114)  # pixels: limits of an object's longer side, in `tables.fired`
+AT = 100  # proposals at which arms are compared
 
 
-def record(
-    tables: dict[str, pd.DataFrame], example: ProposalExample, wide: ProposalExample
-) -> dict[str, Any]:
-    """Return what ``answers/results/problem2.json`` holds: every total that the write-up states.
+def counted(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return the part of the record that no training changes: every total that is counted.
 
-    ``tables`` are from `experiments.layer_tables`; the examples are the photograph, and the same
-    simulation in a frame of 600×1000.
+    ``tables`` are from `experiments.layer_tables`.
     """
     vgg = totals(tables["VGG-19"])
     inception = {}
@@ -44,15 +66,155 @@ def record(
         "inception": inception,
         "inception_saving": inception_saving(tables, "multiply_accumulates"),
         "region_proposal_network_parameters": totals(tables["RPN"])["parameters"],
-        "proposals": {
-            name: {
-                "anchors": len(case.anchors),
-                "anchors_inside": int(case.inside.sum()),
-                "after_suppression": len(case.proposals.kept),
-            }
-            for name, case in (("600x600", example), ("600x1000", wide))
-        },
+        "anchors": {f"600x{width}": anchor_counts(600, width) for width in (600, 1000)},
     }
+
+
+def anchor_counts(height: int, width: int, stride: int = 16) -> dict[str, int]:
+    """Return the paper's anchors of an image, and of those inside how each label is given.
+
+    The objects are those marked on the photograph. Training leaves out anchors that cross the
+    border, so that only those inside get a label.
+    """
+    anchors = anchor_grid(height // stride, width // stride, stride, anchor_shapes())
+    inside = anchors[inside_image(anchors, height, width)]
+    labels = label_anchors(inside, marked_boxes())
+    names = {"positive": 1, "negative": 0, "ignored": -1}
+    counts = {name: int((labels == label).sum()) for name, label in names.items()}
+    return {"all": len(anchors), "inside": len(inside), **counts}
+
+
+def record(
+    tables: dict[str, pd.DataFrame],
+    found: TrainedNetworks,
+    example: ProposalExample,
+    settings: Problem2,
+) -> dict[str, Any]:
+    """Return what ``answers/results/problem2.json`` holds: every number that the write-up states.
+
+    ``example`` is what the first network makes of one canvas.
+    """
+    network = ProposalNetwork()
+    trunk = stack_of(layer_table(network.trunk, (1, SIDE, SIDE)))
+    run = ProposalRun(0, settings.rpn_canvases, settings.rpn_epochs)
+    rpn = {
+        "anchors": len(example.anchors),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "receptive_field": int(receptive_field([*trunk, (3, 1, 1)])["size"].iloc[-1]),
+        "images": settings.rpn_canvases,
+        "updates": run.updates,
+        "unseen_images": settings.unseen_canvases,
+        "objects": len(found.measured[0]["objects"]),
+        "seconds": [round(result["seconds"]) for result in found.trained],
+        "loss": _ends([result["history"] for result in found.trained]),
+        "counts": measures.COUNTS,
+        "recall": {
+            arm: {
+                str(overlap): [result["recall"][arm][str(overlap)] for result in found.measured]
+                for overlap in measures.OVERLAPS
+            }
+            for arm in measures.ARMS
+        },
+        "left": {
+            str(threshold): {
+                name: [result["left"][str(threshold)][name] for result in found.measured]
+                for name in ("uncut", "kept", "fired")
+            }
+            for threshold in measures.THRESHOLDS
+        },
+        "fired": _by_size([row for result in found.measured for row in result["objects"]]),
+        "example": _example(example),
+    }
+    described = {"profile": settings.profile, "settings": dataclasses.asdict(settings)}
+    return described | counted(tables) | {"rpn": rpn}
+
+
+def _ends(histories: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return each curve's first and last point, means over seeds."""
+    names = [name for name in histories[0] if name != "update"]
+    return {
+        name: [round(mean(history[name][end] for history in histories), 4) for end in (0, -1)]
+        for name in names
+    }
+
+
+def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each of `BANDS`, what fires for an object on average."""
+    rows = []
+    for low, high in zip(BANDS, BANDS[1:], strict=False):
+        band = [row for row in objects if low <= row["side"] < high]
+        if not band:
+            continue
+        kept = {t: mean(row["kept"][t] for row in band) for t in ("0.7", "0.5", "0.3")}
+        rows.append(
+            {
+                "sides": f"{low} to {high - 1}",
+                "objects": len(band),
+                "fired": mean(row["fired"] for row in band),
+                "none": mean(row["fired"] == 0 for row in band),
+                **kept,
+            }
+        )
+    return rows
+
+
+def followed(example: ProposalExample) -> int:
+    """Return the anchor to follow: of those that fire and survive, whose box gains most."""
+    kept = example.proposals.kept
+    before, after = (
+        iou(boxes[kept], example.canvas.objects).max(dim=1).values
+        for boxes in (example.anchors, example.proposals.clipped)
+    )
+    fires = example.scores[kept] > measures.HALF
+    return int(kept[torch.where(fires, after - before, -1.0).argmax()])
+
+
+def _example(example: ProposalExample) -> dict[str, Any]:
+    """Return the one anchor that is followed, and the six boxes to suppress by hand."""
+    proposals, one, six = example.proposals, followed(example), example.handful
+    boxes = {"anchor": example.anchors, "decoded": proposals.decoded, "clipped": proposals.clipped}
+    return {
+        "score": round(float(example.scores[one]), 4),
+        "offsets": _rounded(example.offsets[one], 4),
+        **{name: _rounded(stage[one], 2) for name, stage in boxes.items()},
+        "objects": [_rounded(box, 2) for box in example.canvas.objects],
+        "six": [_rounded(box, 2) for box in proposals.clipped[six]],
+        "scores": _rounded(example.scores[six], 4),
+        "kept_of_100": len(example.suppression.kept),
+    }
+
+
+def _rounded(numbers: Tensor, digits: int) -> list[float]:
+    return [round(number, digits) for number in numbers.tolist()]
+
+
+def methods(found: dict[str, Any]) -> str:
+    """Return how the region proposal networks were trained and measured, in one paragraph."""
+    rpn, sizes = found["rpn"], found["settings"]
+    seconds = rpn["seconds"]
+    return (
+        f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters, each "
+        f"trained from random weights for {rpn['updates']:,} updates of 4 canvases (Adam) on "
+        f"{rpn['images']:,} canvases of 256×256 pixels, composed of {sizes['n_train']:,} training "
+        f"garments, in {min(seconds)} to {max(seconds)} seconds of one CPU core; measured on "
+        f"{rpn['unseen_images']} canvases of test garments with {rpn['objects']:,} objects, the "
+        f"same for all. Intervals: 95 %, Student's t, paired by seed, n = {len(seconds)}."
+    )
+
+
+def difference(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> Interval:
+    """Return the difference in recall of two arms at `AT` proposals, in points, paired by seed."""
+    at = list(rpn["counts"]).index(AT)
+    one, two = ([seed[at] for seed in rpn["recall"][name][str(overlap)]] for name in (arm, other))
+    return mean_interval([100 * (a - b) for a, b in zip(one, two, strict=True)])
+
+
+def compared(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> str:
+    """Return that difference in words, and whether it can be told from none."""
+    mean_, low, high = interval = difference(rpn, arm, other, overlap)
+    verdict = {1: "more", -1: "fewer", 0: "more or fewer cannot be told"}[interval.sign]
+    numbers = f"{mean_:+.1f} points" + ("" if low != low else f", {low:+.1f} to {high:+.1f}")
+    return f"{verdict} ({numbers})".replace("-", "−")
 
 
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
@@ -60,7 +222,8 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     naive, reduced = (found["inception"][name] for name in ("naive", "reduced"))
     operations = [f"{module['multiply_accumulates'] / 1e6:,.0f}" for module in (naive, reduced)]
     sizes = ["×".join(map(str, module["output_shape"])) for module in (naive, reduced)]
-    counts = found["proposals"]["600x600"]
+    counts = found["anchors"]["600x600"]
+    left = {name: mean(counts) for name, counts in found["rpn"]["left"]["0.7"].items()}
     receptive = found["receptive_field_three_5x5"]
     return [
         ("2.1", 4, f"{found['alexnet_parameters']['grouped']:,} parameters.", "2.1"),
@@ -81,10 +244,9 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
         ("2.5b", 2, "A 3×3 convolution, then two sibling 1×1 convolutions: scores and "
          f"offsets; {found['region_proposal_network_parameters']:,} parameters on VGG-16.",
          "(b) The region"),
-        ("2.5c", 3, f"A 600×600 image has {counts['anchors']:,} anchors, "
-         f"{counts['anchors_inside']:,} of them inside.", "(c) How proposals"),
-        ("2.5d", 3, "Non-maximum suppression: it leaves "
-         f"{counts['after_suppression']:,} proposals there, and "
-         f"{found['proposals']['600x1000']['after_suppression']:,} of a 600×1000 image.",
-         "(d) From many"),
+        ("2.5c", 3, f"A 600×600 image has {counts['all']:,} anchors, "
+         f"{counts['inside']:,} of them inside.", "(c) How proposals"),
+        ("2.5d", 3, "Non-maximum suppression: in our own RPN it leaves "
+         f"{left['kept']:,.0f} of the best 6,000 boxes, {left['fired']:,.0f} of them with a "
+         "score over 0.5.", "(d) From many"),
     ]  # fmt: skip

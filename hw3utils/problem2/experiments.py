@@ -1,14 +1,18 @@
-"""The calculations of Problem 2: the networks that are counted, and what follows from their counts.
+"""The calculations of Problem 2: networks that are counted, and proposal networks that are trained.
 
-Numbers only, laid out in `tables` and drawn in `figures`; the photograph of 2.5 is in
-`proposals.example`.
+Numbers only, laid out in `tables` and drawn in `figures`.
 """
 
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any, NamedTuple
 
 import pandas as pd
+import torch
+from torch import nn
 
-from hw3utils.problem2.layers import layer_table, memory, totals
+from hw3utils.data.images import Splits
+from hw3utils.problem2.layers import layer_table, saved_bytes, totals
 from hw3utils.problem2.networks import (
     RegionProposalHead,
     alexnet,
@@ -17,53 +21,91 @@ from hw3utils.problem2.networks import (
     torchvision_network,
     vgg19,
 )
+from hw3utils.problem2.proposals.measures import measure_network
+from hw3utils.problem2.proposals.network import ProposalRun, train_network
 from hw3utils.problem2.receptive_field import gradient_receptive_field, stacked_receptive_field
-from hw3utils.training import networks
+from hw3utils.settings import Problem2
+from hw3utils.training import networks, sweeps
 
 INCEPTION_INPUT = (256, 32, 32)
+# By name: what makes the network, and its input. The paper's AlexNet takes 227×227 pixels (its text
+# says 224, from which its own 55×55 maps do not follow without padding).
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
+    "AlexNet": (lambda: alexnet(groups=2), (3, 227, 227)),
+    "AlexNet ungrouped": (lambda: alexnet(groups=1), (3, 227, 227)),
+    "AlexNet torchvision": (lambda: torchvision_network("alexnet"), (3, 224, 224)),
+    "VGG-19": (vgg19, (3, 224, 224)),
+    "VGG-19 torchvision": (lambda: torchvision_network("vgg19"), (3, 224, 224)),
+    "ResNet-50": (lambda: torchvision_network("resnet50"), (3, 224, 224)),
+    "LeNet-5": (networks.LeNet5, (1, 28, 28)),
+    "Inception naive": (inception_naive, INCEPTION_INPUT),
+    "Inception reduced": (inception_reduced, INCEPTION_INPUT),
+    "RPN": (RegionProposalHead, (512, 37, 37)),
+}
 
 
 def layer_tables() -> dict[str, pd.DataFrame]:
-    """Return the layer table of every network that the problem counts, by name.
-
-    The paper's AlexNet takes 227×227 pixels (its text says 224, from which its own 55×55 maps do
-    not follow without padding); all others take the size that their papers give.
-    """
-    return {
-        "AlexNet": layer_table(alexnet(groups=2), (3, 227, 227)),
-        "AlexNet ungrouped": layer_table(alexnet(groups=1), (3, 227, 227)),
-        "AlexNet torchvision": layer_table(torchvision_network("alexnet"), (3, 224, 224)),
-        "VGG-19": layer_table(vgg19(), (3, 224, 224)),
-        "VGG-19 torchvision": layer_table(torchvision_network("vgg19"), (3, 224, 224)),
-        "ResNet-50": layer_table(torchvision_network("resnet50"), (3, 224, 224)),
-        "LeNet-5": layer_table(networks.LeNet5(), (1, 28, 28)),
-        "Inception naive": layer_table(inception_naive(), INCEPTION_INPUT),
-        "Inception reduced": layer_table(inception_reduced(), INCEPTION_INPUT),
-        "RPN": layer_table(RegionProposalHead(), (512, 37, 37)),
-    }
+    """Return the layer table of every network that the problem counts, by name."""
+    with torch.device("meta"):
+        return {name: layer_table(build(), shape) for name, (build, shape) in NETWORKS.items()}
 
 
-def compare_networks(tables: dict[str, pd.DataFrame], batch_size: int = 64) -> pd.DataFrame:
-    """Return one row of costs for each network: counts for one image, bytes in float32.
+def compare_networks(
+    tables: dict[str, pd.DataFrame], names: Sequence[str], batch_size: int = 64
+) -> pd.DataFrame:
+    """Return one row of costs for each of the `NETWORKS` named: counts and bytes in float32.
 
-    Indexed by name: ``input``, ``weight_layers`` (convolutions and linear layers), ``parameters``,
-    ``bias_share`` (fraction), ``activations``, ``multiply_accumulates``, ``forward_bytes`` (one
-    image) and ``training_bytes`` (a minibatch, with gradients and momentum).
+    Indexed by name: ``parameters``, ``bias_share`` (fraction), ``activations``,
+    ``multiply_accumulates`` and ``saved_bytes`` (for the backward pass) of one image, and
+    ``training_bytes``: what is saved for a minibatch, and each parameter's value, gradient and
+    momentum.
     """
     rows = {}
-    for name, table in tables.items():
-        counts = totals(table)
+    for name in names:
+        build, shape = NETWORKS[name]
+        counts = totals(tables[name])
+        with torch.device("meta"):
+            network = build()
         rows[name] = {
-            "input": table.loc[0, "output_shape"],
-            "weight_layers": int(table["kind"].isin(["conv", "fc"]).sum()),
             "parameters": counts["parameters"],
             "bias_share": counts["biases"] / counts["parameters"],
             "activations": counts["activations"],
             "multiply_accumulates": counts["multiply_accumulates"],
-            "forward_bytes": memory(table)["forward"],
-            "training_bytes": memory(table, batch_size)["forward_and_backward"],
+            "saved_bytes": saved_bytes(network, shape),
+            "training_bytes": saved_bytes(network, shape, batch_size) + 12 * counts["parameters"],
         }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+class TrainedNetworks(NamedTuple):
+    """What each seed's training and measuring gave."""
+
+    trained: list[dict[str, Any]]  # from `network.train_network`
+    measured: list[dict[str, Any]]  # from `measures.measure_network`
+
+
+def train_proposal_networks(garments: Splits, settings: Problem2) -> TrainedNetworks:
+    """Train and measure a region proposal network for each seed, unless the cache has it.
+
+    Training composes its canvases of the training garments, the loss on unseen ones is that on
+    validation garments, and the proposals are measured on canvases of test garments.
+    """
+    parts = [part.images for part in garments]
+    checksums = [part.checksum for part in garments]
+    runs = [
+        ProposalRun(seed, settings.rpn_canvases, settings.rpn_epochs)
+        for seed in range(settings.rpn_seeds)
+    ]
+    keys = [sweeps.task_key(train_network, (run,), checksums[:2]) for run in runs]
+    tasks = {key: (run,) for key, run in zip(keys, runs, strict=True)}
+    done = sweeps.map_cached(train_network, tasks, parts[:2], title="proposal networks")
+    trained = [done[key] for key in keys]
+    wanted = {}
+    for run, result in zip(runs, trained, strict=True):
+        task = (result["state"], run.seed, settings.unseen_canvases)
+        wanted[sweeps.task_key(measure_network, task, checksums[2:])] = task
+    done = sweeps.map_cached(measure_network, wanted, parts[2:], title="proposals measured")
+    return TrainedNetworks(trained, list(done.values()))
 
 
 def receptive_field_check(depths: tuple[int, ...], kernels: tuple[int, ...]) -> pd.DataFrame:

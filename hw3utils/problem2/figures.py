@@ -1,4 +1,4 @@
-"""Figures of layer tables and receptive fields: where numbers sit, and how far units see."""
+"""Figures of layer tables, and of the proof about stacks: where numbers sit, how far units see."""
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from hw3utils.problem2.experiments import branch_layers
-from hw3utils.style import COLOURS, MARKERS
+from hw3utils.style import COLOURS
 
 _GREY = "#444444"
 # Kind of layer: its name in the legend, and its colour.
@@ -51,7 +51,13 @@ def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(rows, table["layer"], fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlim(-100, 100)
+    # Room for the longest bar of each side and the number beside it.
+    axis.set_xlim(
+        *(
+            side * (100 * (table[count] / table[count].sum()).max() + 14)
+            for count, side in (("activations", -1), ("parameters", 1))
+        )
+    )
     axis.margins(y=0.02)
     axis.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     axis.grid(axis="y", visible=False)
@@ -92,32 +98,6 @@ def _branch_millions(table: pd.DataFrame) -> pd.DataFrame:
     reduces, millions = layers["reduces"], layers["multiply_accumulates"] / 1e6
     parts = {"reductions": millions.where(reduces, 0.0), "own": millions.where(~reduces, 0.0)}
     return pd.DataFrame(parts).groupby(layers["branch"], sort=False).sum()
-
-
-def stack_weights(comparisons: dict[int, pd.DataFrame]) -> Figure:
-    """Draw the weights of one K×K layer beside those of its stack of 3×3 layers, for each K.
-
-    ``comparisons`` holds, by K, what `layers.stack_savings` returns.
-    """
-    one, several = COLOURS[1], COLOURS[0]
-    figure, axis = plt.subplots(figsize=(6.4, 3.6))
-    for place, frame in enumerate(comparisons.values()):
-        single, stack = frame["weights"] / 1e6
-        axis.bar(place - 0.2, single, 0.38, color=one)
-        axis.bar(place + 0.2, stack, 0.38, color=several)
-        saved = f"−{100 * frame['saving'].iloc[1]:.0f} %"
-        note(axis, saved, (place + 0.2, stack), (0, 3), ha="center", va="baseline")
-    labels = [f"{k}×{k}\nor {frame['design'].iloc[1]}" for k, frame in comparisons.items()]
-    axis.set_xticks(range(len(comparisons)), labels)
-    axis.set(
-        title="The same receptive field: one large convolution or a stack of 3×3",
-        xlabel="receptive field",
-        ylabel="weights [millions]",
-    )
-    axis.grid(axis="x", visible=False)
-    handles = _patches({"one K×K convolution": one, "stack of 3×3 convolutions": several})
-    axis.legend(handles=handles, loc="upper left")
-    return figure
 
 
 def induction(depth: int, kernel: int) -> Figure:
@@ -167,36 +147,6 @@ def _draw_units(axis: Axes, layer: int, edge: int, seen: int) -> None:
         colour = COLOURS[layer % 5] if abs(unit) <= seen else "white"
         look = {"facecolor": colour, "edgecolor": "#888888", "linewidth": 0.8}
         axis.add_patch(Rectangle((unit - 0.44, layer - 0.2), 0.88, 0.4, **look))
-
-
-def growth(
-    stacks: dict[str, list[int]], networks: dict[str, pd.DataFrame], image_size: int = 224
-) -> Figure:
-    """Draw how receptive fields grow: in stacks of equal layers, and through whole networks.
-
-    ``stacks`` holds, by kernel, the sizes for 0, 1, 2, … layers of it; ``networks``, by name, what
-    `receptive_field.receptive_field` returns. ``image_size``, a side in pixels, is drawn as a line.
-    """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.0))
-    for index, (name, sizes) in enumerate(stacks.items()):
-        left.plot(range(len(sizes)), sizes, marker=MARKERS[index], label=name)
-    left.set_title("Stacks of equal layers, stride 1: NF − N + 1")
-    left.set_xlabel("number of layers N")
-    left.legend()
-    for index, (name, frame) in enumerate(networks.items()):
-        look = {"color": COLOURS[index + 3 if index else 0], "marker": MARKERS[index]}
-        right.plot(range(len(frame)), frame["size"], label=name, markersize=4, **look)
-        last = frame["size"].iloc[-1]
-        note(right, f"{last}", (len(frame) - 1, last), (5, 0))
-    right.axhline(image_size, color="#666666", linestyle="--", linewidth=1)
-    note(right, f"image side, {image_size}", (0, image_size), (0, 4), va="baseline")
-    right.set_title("Whole networks: strides multiply the growth")
-    right.set_xlabel("layer (convolutions and pools)")
-    for axis in (left, right):
-        axis.set_ylabel("receptive field [pixels]")
-    right.margins(x=0.08)
-    right.legend(loc="center left", bbox_to_anchor=(0.0, 0.62))
-    return figure
 
 
 def note(

@@ -172,55 +172,25 @@ def totals(table: pd.DataFrame) -> dict[str, int]:
     return {name: int(table[name].sum()) for name in _COUNTS}
 
 
-def memory(table: pd.DataFrame, batch_size: int = 1, bytes_per_number: int = 4) -> dict[str, int]:
-    """Return the bytes that prediction and training keep, as estimated from a layer table.
+def saved_bytes(network: nn.Module, input_shape: Sequence[int], batch_size: int = 1) -> int:
+    """Return the bytes that autograd keeps from the forward to the backward pass of a minibatch.
 
-    Training with SGD and momentum keeps every layer's output until the backward pass has used it,
-    as many gradients again, and for each parameter its value, its gradient and its momentum. What
-    an implementation adds (work space, fragmentation) or saves (a prediction drops each output
-    once it is used, gradients are freed on the way) is not in it: real numbers differ.
-
-    The activations grow with ``batch_size``, the parameters do not. ``bytes_per_number`` is 4 for
-    float32, 2 for bfloat16. The keys are ``activations``, ``activation_gradients``, ``parameters``,
-    ``parameter_gradients``, ``momentum``, and the sums ``forward`` and ``forward_and_backward``.
+    Counted while the network (a copy, in training mode) runs on the ``meta`` device: every tensor
+    that an operation saves for its gradient, once, parameters and buffers aside. Among them are
+    inputs of convolutions, outputs of ReLUs, and the places of the maxima in pools (8 bytes each).
     """
     check_whole_number("batch_size", batch_size)
-    check_whole_number("bytes_per_number", bytes_per_number)
-    counts = totals(table)
-    activations = counts["activations"] * batch_size * bytes_per_number
-    parameters = counts["parameters"] * bytes_per_number
-    return {
-        "activations": activations,
-        "activation_gradients": activations,
-        "parameters": parameters,
-        "parameter_gradients": parameters,
-        "momentum": parameters,
-        "forward": activations + parameters,
-        "forward_and_backward": 2 * activations + 3 * parameters,
-    }
+    shape = _checked_shape(input_shape)
+    network = _without_data(network).train()
+    own = {x.untyped_storage()._cdata for x in (*network.parameters(), *network.buffers())}
+    saved: dict[int, torch.UntypedStorage] = {}  # by address: views of a tensor share a storage
 
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            saved[storage._cdata] = storage
+        return tensor
 
-def stack_savings(kernel: int, channels: int) -> pd.DataFrame:
-    """Compare one K×K convolution with the stack of 3×3 convolutions of the same receptive field.
-
-    All convolutions have ``channels`` inputs and outputs, stride 1 and no biases. The stack has
-    N = (K − 1)/2 layers, because 3N − N + 1 = K (Simonyan & Zisserman 2015, Sec. 2.3). Two rows:
-    ``design``, ``layers``, ``formula``, ``weights`` (also the multiply–accumulates at each
-    position), ``relus``, ``saving`` (fraction of the single layer's weights). Raises a ValueError
-    where the kernel is even (no stack of 3×3 has an even receptive field) or under 3.
-    """
-    check_whole_number("kernel", kernel)
-    check_whole_number("channels", channels)
-    if kernel < 3 or kernel % 2 == 0:
-        raise ValueError(
-            f"kernel={kernel}: a stack of 3×3 convolutions has an odd receptive field of 3 or "
-            "more; choose 3, 5, 7, …"
-        )
-    depth = (kernel - 1) // 2
-    single, stacked = kernel**2 * channels**2, depth * 9 * channels**2
-    rows = [
-        (f"one {kernel}×{kernel}", 1, f"{kernel}²·{channels}²", single, 1, 0.0),
-        (f"{depth} × 3×3", depth, f"{depth}·3²·{channels}²", stacked, depth, 1 - stacked / single),
-    ]
-    columns = ["design", "layers", "formula", "weights", "relus", "saving"]
-    return pd.DataFrame(rows, columns=columns)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.empty(batch_size, *shape, device="meta"))
+    return sum(storage.nbytes() for storage in saved.values())

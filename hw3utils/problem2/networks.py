@@ -166,10 +166,9 @@ class RegionProposalHead(nn.Module):
 
     def __init__(self, channels: int = 512, anchors: int = 9) -> None:
         super().__init__()
-        with torch.device("meta"):
-            self.sliding = _conv(channels, channels, 3)
-            self.objectness = _conv(channels, 2 * anchors, 1)
-            self.offsets = _conv(channels, 4 * anchors, 1)
+        self.sliding = _conv(channels, channels, 3)
+        self.objectness = _conv(channels, 2 * anchors, 1)
+        self.offsets = _conv(channels, 4 * anchors, 1)
 
     def forward(self, shared: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores N×2k×H×W and offsets N×4k×H×W for a shared map N×C×H×W."""

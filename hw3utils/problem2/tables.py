@@ -1,18 +1,18 @@
 """The tables of Problem 2 as a reader sees them: calculations written out, totals, units.
 
-From layer tables and suppression steps to DataFrames of text, and from those to Markdown.
+From layer tables, boxes, and the record of the trained networks to DataFrames of text.
 """
 
 import math
+from statistics import mean
+from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from hw3utils.problem2.experiments import branch_layers
 from hw3utils.problem2.formulas import pair
 from hw3utils.problem2.proposals.boxes import iou
-from hw3utils.problem2.proposals.example import Suppression
 
 
 def parameters(table: pd.DataFrame) -> pd.DataFrame:
@@ -62,31 +62,20 @@ def operations(table: pd.DataFrame) -> pd.DataFrame:
     return _with_total(frame, operations=layers["multiply_accumulates"])
 
 
-def network_costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the counts of `experiments.compare_networks`, in millions and percent."""
-    return pd.DataFrame(
-        {
-            "network": costs.index,
-            "input": costs["input"].map(size),
-            "layers with weights": costs["weight_layers"],
-            "parameters [M]": costs["parameters"].map(_millions),
-            "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
-            "activations [M]": costs["activations"].map(_millions),
-            "operations [M]": costs["multiply_accumulates"].map(_millions),
-        }
-    ).reset_index(drop=True)
-
-
-def network_memory(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
-    """Return the bytes of `experiments.compare_networks`, in MB of 10⁶ bytes.
+def network_costs(costs: pd.DataFrame, batch_size: int) -> pd.DataFrame:
+    """Return the counts and bytes of `experiments.compare_networks`: millions, MB of 10⁶ bytes.
 
     ``batch_size`` is what it was made for, and stands in the heading.
     """
     return pd.DataFrame(
         {
             "network": costs.index,
-            "one image forward [MB]": costs["forward_bytes"].map(_millions),
-            f"training with batch size {batch_size} [MB]": costs["training_bytes"].map(_millions),
+            "parameters [M]": costs["parameters"].map(_millions),
+            "of them biases [%]": costs["bias_share"].map(lambda share: f"{100 * share:.3f}"),
+            "activations [M]": costs["activations"].map(_millions),
+            "operations [M]": costs["multiply_accumulates"].map(_millions),
+            "kept for the backward pass [MB]": costs["saved_bytes"].map(_millions),
+            f"training, batch {batch_size} [MB]": costs["training_bytes"].map(_millions),
         }
     ).reset_index(drop=True)
 
@@ -113,30 +102,42 @@ def decoding(anchor: Tensor, offsets: Tensor) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
 
 
-def rounds(result: Suppression, boxes: Tensor, objects: dict[str, Tensor]) -> pd.DataFrame:
-    """Return one row for each round of the suppression of some boxes (n×4).
+def recall(rpn: dict[str, Any], overlap: float) -> pd.DataFrame:
+    """Return the recall of each arm, in percent, at each number of proposals: means over seeds.
 
-    ``objects`` holds names and boxes (4) of the marked objects; each kept box is said to show the
-    one that it overlaps most.
+    ``rpn`` is the part of `answers.record` about the trained networks; an object counts as found
+    where a proposal has an IoU of at least ``overlap`` with it.
     """
-    names, targets = list(objects), torch.stack(list(objects.values()))
     rows = []
-    for number, step in enumerate(result.steps, start=1):
-        overlap, nearest = iou(boxes[step.kept].unsqueeze(0), targets)[0].max(dim=0)
-        row = {
-            "round": number,
-            "kept box": _corners(boxes[step.kept]),
-            "score": f"{step.score:.3f}",
-            "object": names[int(nearest)],
-            "IoU with it": f"{float(overlap):.2f}",
-            "dropped": len(step.suppressed),
-            "their IoU": "none",
-            "left": step.left,
-        }
-        if step.overlaps:
-            row["their IoU"] = f"{min(step.overlaps):.2f} to {max(step.overlaps):.2f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+    for arm, overlaps in rpn["recall"].items():
+        columns = zip(*overlaps[str(overlap)], strict=True)
+        rows.append((arm, *(f"{100 * mean(values):.0f}" for values in columns)))
+    return pd.DataFrame(rows, columns=["proposals:", *(f"{n:,}" for n in rpn["counts"])])
+
+
+def left(rpn: dict[str, Any]) -> pd.DataFrame:
+    """Return what each threshold of suppression leaves of a canvas, in means over seeds."""
+    rows = [
+        (threshold, *(f"{mean(counts[name]):,.0f}" for name in ("uncut", "kept", "fired")))
+        for threshold, counts in rpn["left"].items()
+    ]
+    names = ["threshold", "left of all", "left of the best 6,000", "of these with a score over 0.5"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def fired(rpn: dict[str, Any]) -> pd.DataFrame:
+    """Return how many boxes fire for an object, by its size: means over objects and seeds."""
+    rows = [
+        (
+            row["sides"],
+            f"{row['objects']:,}",
+            *(f"{row[name]:.1f}" for name in ("fired", "0.7", "0.3")),
+            f"{100 * row['none']:.0f}",
+        )
+        for row in rpn["fired"]
+    ]
+    names = ["longer side [pixels]", "objects", "boxes that fire", "left at 0.7", "left at 0.3"]
+    return pd.DataFrame(rows, columns=[*names, "nothing fires [%]"])
 
 
 def overlaps(boxes: Tensor, scores: Tensor, names: list[str]) -> pd.DataFrame:

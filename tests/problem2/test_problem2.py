@@ -14,10 +14,10 @@ from torch import nn
 from hw3utils import paths
 from hw3utils.problem2 import answers, experiments, figures, tables
 from hw3utils.problem2.layers import layer_table
-from hw3utils.problem2.proposals import example
 from hw3utils.problem2.proposals import figures as proposal_figures
+from hw3utils.problem2.proposals import measures, scenes
 from hw3utils.problem2.proposals.boxes import decode
-from hw3utils.problem2.proposals.example import non_maximum_suppression
+from hw3utils.problem2.proposals.suppression import non_maximum_suppression
 from hw3utils.problem2.receptive_field import stacked_receptive_field
 from hw3utils.text import markdown
 
@@ -51,9 +51,41 @@ def value(formula):
 
 
 def test_the_committed_results_are_what_the_code_computes_now():
-    square = example.proposal_example()
-    wide = example.proposal_example(image_size=(600, 1000))
-    assert RESULTS == answers.record(experiments.layer_tables(), square, wide)
+    counted = answers.counted(experiments.layer_tables())
+    assert {name: RESULTS[name] for name in counted} == counted
+    assert set(RESULTS) - set(counted) == {"profile", "settings", "rpn"}
+
+
+def test_the_labels_are_those_of_anchors_inside_as_training_counts_them():
+    counts = RESULTS["anchors"]["600x600"]
+    assert (counts["positive"], counts["negative"], counts["ignored"]) == (15, 3_462, 387)
+    assert counts["inside"] == 15 + 3_462 + 387 == 3_864
+    (paragraph,) = [line for line in VISIBLE.splitlines() if "3,462" in line]
+    assert "15" in paragraph and "387" in paragraph and "9,308" not in VISIBLE
+
+
+def test_the_ablation_says_whose_it_is():
+    (paragraph,) = [line for line in VISIBLE.splitlines() if "55.2" in line]
+    for words in ("ZF", "Selective Search", "VOC 2007", "Table 2", "56.8", "56.3", "55.1"):
+        assert words in paragraph, words
+
+
+def test_what_the_text_says_of_suppression_is_what_was_measured():
+    rpn = RESULTS["rpn"]
+    assert list(rpn["recall"]) == list(measures.ARMS)
+    seeds = len(rpn["seconds"])
+    for overlaps in rpn["recall"].values():
+        assert all(len(rows) == seeds for rows in overlaps.values())
+    for counts in rpn["left"].values():
+        assert min(counts["uncut"]) > max(counts["kept"]) > 5 * max(counts["fired"])
+    for words in ("background", "each class", "6,000"):
+        assert words in VISIBLE, words
+    assert "simulat" not in VISIBLE.lower()
+
+
+def test_a_grader_can_read_it_in_ten_minutes():
+    words = re.findall(r"\S*\w\S*", re.sub(r"\|", " ", VISIBLE))
+    assert len(words) <= 3_500
 
 
 def test_the_results_agree_with_torchvisions_own_networks():
@@ -201,12 +233,32 @@ def test_a_network_with_batch_normalisations_can_be_drawn():
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9, 1.0])
-def test_the_last_panel_shows_the_boxes_that_were_kept(threshold):
-    made = example.proposal_example()
-    boxes = made.proposals.clipped[made.candidates]
-    result = non_maximum_suppression(boxes, made.scores[made.candidates], threshold)
-    axes = proposal_figures.suppression(made.image, boxes, result, threshold).axes
-    assert len(axes[0].patches) == 100
-    assert len(axes[-1].patches) == len(result.kept)
-    titles = [axes[-1].get_title(loc=place) for place in ("left", "center")]
-    assert f"After {len(result.steps)} rounds: {len(result.kept)} boxes" in titles
+def test_the_last_panels_show_the_boxes_that_were_kept(threshold):
+    boxes = scenes.marked_boxes().repeat(30, 1) + 3 * torch.arange(90).double().unsqueeze(1)
+    scores = torch.arange(90).flip(0).double()
+    result = non_maximum_suppression(boxes, scores, threshold)
+    figure = proposal_figures.suppression(
+        scenes.photograph(), boxes, scores, result, (threshold, 0.3)
+    )
+    assert len(figure.axes) == 6 and len(figure.axes[0].patches) == 90
+    assert len(figure.axes[4].patches) == len(result.kept)
+    assert len(figure.axes[5].patches) == len(non_maximum_suppression(boxes, scores, 0.3).kept)
+
+
+def test_no_anchor_is_cut_off_by_the_picture():
+    image, objects = scenes.photograph(), scenes.marked_boxes()
+    anchors = answers.anchor_grid(37, 37, 16, answers.anchor_shapes())
+    inside = anchors[answers.inside_image(anchors, 600, 600)]
+    positive = inside[answers.label_anchors(inside, objects) == 1]
+    named = dict(zip(scenes.MARKED, objects, strict=True))
+    middle = anchors.reshape(-1, 9, 4)[18 * 37 + 18]
+    figure = proposal_figures.anchors(
+        image, middle, anchors[::9, :2], positive, named, (128, 256, 512), (0.5, 1, 2)
+    )
+    for axis in figure.axes:
+        (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+        for box in axis.patches:
+            assert left <= box.get_x() and box.get_x() + box.get_width() <= right
+            assert top <= box.get_y() and box.get_y() + box.get_height() <= bottom
+    colours = {box.get_edgecolor() for box in figure.axes[1].patches}
+    assert len(colours) == len(objects), "one colour for each object"

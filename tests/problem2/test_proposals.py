@@ -10,7 +10,7 @@ from torchvision import ops
 from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from hw3utils.problem2.proposals import example
+from hw3utils.problem2.proposals import scenes
 from hw3utils.problem2.proposals.boxes import (
     anchor_grid,
     anchor_shapes,
@@ -21,7 +21,7 @@ from hw3utils.problem2.proposals.boxes import (
     iou,
     label_anchors,
 )
-from hw3utils.problem2.proposals.example import non_maximum_suppression, propose
+from hw3utils.problem2.proposals.suppression import non_maximum_suppression, propose
 
 
 @st.composite
@@ -195,7 +195,7 @@ def test_anchors_have_the_paper_s_areas_and_ratios():
 
 
 def test_labels_equal_torchvision_on_the_photograph():
-    objects = example.object_boxes()
+    objects = scenes.marked_boxes()
     anchors = anchor_grid(37, 37, 16, anchor_shapes())
     matches = Matcher(0.7, 0.3, allow_low_quality_matches=True)(iou(objects, anchors))
     expected = torch.where(matches >= 0, 1, torch.where(matches == -1, 0, -1))
@@ -227,26 +227,30 @@ def test_without_objects_everything_is_background():
     assert label_anchors(anchors, torch.zeros(0, 4, dtype=torch.float64)).tolist() == [0] * 36
 
 
-def test_the_photograph_ends_with_one_good_proposal_for_each_object():
-    made = example.proposal_example()
-    assert made.image.shape == (600, 600, 3) and made.image.std() > 50
-    proposals = made.proposals
-    best = proposals.clipped[proposals.passed[:3]]
-    overlap = iou(best, made.objects)
-    assert sorted(overlap.argmax(dim=1).tolist()) == [0, 1, 2]
-    assert float(overlap.max(dim=1).values.min()) > 0.8
-    assert len(proposals.passed) == 300
-    assert inside_image(proposals.clipped, 600, 600).all()
-    assert not inside_image(proposals.decoded, 600, 600).all()
-    expected = ops.nms(proposals.clipped, made.scores, 0.7)
-    assert torch.equal(proposals.kept, expected)
+def test_the_photograph_is_there_and_its_objects_lie_on_it():
+    assert scenes.photograph().shape == (600, 600, 3) and scenes.photograph().std() > 50
+    assert inside_image(scenes.marked_boxes(), 600, 600).all()
+
+
+def test_proposals_go_through_all_stages_and_only_the_best_are_suppressed():
+    boxes = random_boxes(400, seed=7).double()
+    scores = torch.rand(400, generator=torch.Generator().manual_seed(8)).double()
+    result = propose(boxes, scores, torch.zeros(400, 4), (120, 120), before=100, top=20)
+    assert not inside_image(result.decoded, 120, 120).all()
+    assert inside_image(result.clipped, 120, 120).all()
+    large = (result.clipped[:, 2:] - result.clipped[:, :2] >= 1).all(dim=1)
+    lowest = scores[large].sort(descending=True).values[99]
+    assert len(result.best) == 100 and scores[result.best].min() == lowest
+    expected = ops.nms(result.clipped[result.best], scores[result.best], 0.7)
+    assert torch.equal(result.kept, result.best[expected])
+    assert torch.equal(result.passed, result.kept[:20])
 
 
 def test_small_boxes_are_dropped_before_suppression():
     anchors = torch.tensor([[0.0, 0, 10, 10], [200, 200, 210, 210], [50, 50, 60, 60]])
     scores = torch.tensor([0.1, 0.9, 0.8])
     result = propose(anchors, scores, torch.zeros(3, 4), image_size=(100, 100))
-    assert result.large.tolist() == [0, 2]  # the second lies outside the image
+    assert result.best.tolist() == [2, 0]  # the second lies outside the image
     assert result.kept.tolist() == [2, 0]
 
 
@@ -282,7 +286,7 @@ NAN = torch.tensor([[0.0, 0.0, math.nan, 4.0]])
         (lambda: anchor_grid(0, 3, 16, anchor_shapes()), "rows=0"),
         (lambda: anchor_grid(3, 3, 0, anchor_shapes()), "stride=0"),
         (lambda: propose(ONE, torch.zeros(1), torch.zeros(1, 4), (9, 9), top=0), "top=0"),
-        (lambda: example.simulate_rpn(ONE.double(), torch.zeros(0, 4)), "at least one object"),
+        (lambda: propose(ONE, torch.zeros(1), torch.zeros(1, 4), (9, 9), before=0), "before=0"),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(call, message):

@@ -244,7 +244,7 @@ def test_a_chain_may_end_with_means_and_linear_layers():
         (inception_reduced(), (256, 32, 32), "branches.1x1.conv1x1"),
         (torchvision_network("resnet50"), (3, 224, 224), "layer1.0.bn3"),
         (torchvision_network("densenet121"), (3, 224, 224), "features.pool0"),
-        (RegionProposalHead(), (512, 37, 37), "objectness"),
+        (RegionProposalHead().to("meta"), (512, 37, 37), "objectness"),
     ],
 )
 def test_networks_with_branches_have_no_one_stack(network, shape, last):

@@ -1,6 +1,6 @@
-"""Figures of boxes on a photograph: anchors, one proposal's way, and non-maximum suppression.
+"""Figures of boxes and proposals: anchors, one proposal's way, suppression, a network's recall.
 
-Photographs are H×W×3 uint8; boxes are rows (x1, y1, x2, y2) in their pixels.
+Images are H×W×3 or H×W uint8; boxes are rows (x1, y1, x2, y2) in their pixels.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,36 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from hw3utils.problem2.figures import note
-from hw3utils.problem2.proposals.example import Suppression
-from hw3utils.style import COLOURS
+from hw3utils.problem2.proposals.boxes import iou
+from hw3utils.problem2.proposals.measures import (
+    ARMS,
+    COUNTS,
+    HALF,
+    OVERLAPS,
+    SHUFFLED,
+    UNTRAINED,
+    ProposalExample,
+)
+from hw3utils.problem2.proposals.suppression import Suppression, non_maximum_suppression
+from hw3utils.style import COLOURS, MARKERS
 
 _RATIO_STYLES = ("--", "-", ":")
 _SCALE_COLOURS = (COLOURS[5], COLOURS[4], COLOURS[2])
-_BOX, _BEFORE, _CHOSEN = COLOURS[5], COLOURS[4], COLOURS[1]  # _CHOSEN: kept, or marked by hand
+_BOX, _BEFORE, _CHOSEN = COLOURS[5], COLOURS[4], COLOURS[1]  # _CHOSEN: kept, or an object's own
+_ARM_LOOKS = dict(
+    zip(
+        ARMS,
+        (
+            {"color": COLOURS[3]},
+            {"color": COLOURS[4]},
+            {"color": COLOURS[1]},
+            {"color": COLOURS[0]},
+            {"color": "#777777", "linestyle": "--"},
+            {"color": "#777777", "linestyle": ":"},
+        ),
+        strict=True,
+    )
+)
 
 
 def anchors(
@@ -29,17 +52,18 @@ def anchors(
     position_anchors: Tensor,
     positions: Tensor,
     positives: Tensor,
-    objects: Tensor,
+    objects: dict[str, Tensor],
     scales: Sequence[int],
     ratios: Sequence[float],
 ) -> Figure:
     """Draw all anchors of one position, and beside it the anchors that count as positive.
 
     ``position_anchors`` (k×4) are made of ``scales`` and ``ratios`` by `boxes.anchor_shapes`. The
-    centres of all ``positions`` (n×2) are drawn as dots; ``positives`` and ``objects`` are n×4.
+    centres of all ``positions`` (n×2) are drawn as dots. Each of the ``positives`` (m×4) has the
+    colour of the named object (4 corners) that it overlaps most.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout="compressed")
-    _show(left, image, margin=130)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.0), layout="compressed")
+    _show(left, image, margin=80)
     left.plot(positions[:, 0], positions[:, 1], ".", color="white", markersize=1.2)
     pairs = product(range(len(ratios)), range(len(scales)))
     for (ratio, scale), box in zip(pairs, position_anchors, strict=True):
@@ -53,28 +77,53 @@ def anchors(
         lines[f"height:width {ratio:g}"] = look
     _legend(left, lines, -0.01, columns=2)
 
-    _show(right, image, margin=130)
-    _draw(right, positives, _BOX, 0.7)
-    _draw(right, objects, _CHOSEN, 2.4)
-    right.set_title(f"The {len(positives)} positive anchors of {len(objects)} marked objects")
-    marked = {"color": _CHOSEN, "linewidth": 2.4}
-    lines = {"positive anchor": {"color": _BOX}, "marked object": marked}
+    _show(right, image, margin=80)
+    right.set_title(f"The {len(positives)} positive anchors inside the image")
+    lines = {}
+    nearest = [int(iou(box[None], _stack(objects)).argmax()) for box in positives]
+    for index, (name, own) in enumerate(objects.items()):
+        colour = (COLOURS[5], COLOURS[4], COLOURS[2])[index % 3]
+        mine = [box for box, number in zip(positives, nearest, strict=True) if number == index]
+        _draw(right, mine, colour, 1.2)
+        _draw(right, [own], colour, 3.2, "--")
+        lines[f"{name}: {len(mine)} anchors"] = {"color": colour}
+    lines["the object as marked"] = {"color": "black", "linestyle": "--", "linewidth": 3.2}
     _legend(right, lines, -0.01, columns=2)
     return figure
 
 
-def proposal(image: np.ndarray, target: Tensor, steps: dict[str, Tensor]) -> Figure:
+def canvases(examples: Sequence[ProposalExample], count: int = 10) -> Figure:
+    """Draw canvases with their objects' own boxes and the ``count`` best proposals."""
+    size = (3.3 * len(examples), 4.0)
+    figure, axes = plt.subplots(1, len(examples), figsize=size, squeeze=False)
+    for axis, example in zip(axes[0], examples, strict=True):
+        best = example.proposals.clipped[example.proposals.kept[:count]]
+        objects = example.canvas.objects
+        hit = (iou(best, objects) >= HALF).any(dim=0)
+        _show(axis, _grey(example))
+        _draw(axis, objects, _CHOSEN, 2.0, "--")
+        _draw(axis, best, _BOX, 1.4)
+        axis.set_title(f"{int(hit.sum())} of {len(objects)} objects found")
+    lines = {
+        "object's own box": {"color": _CHOSEN, "linestyle": "--"},
+        f"the {count} best proposals": {"color": _BOX},
+    }
+    _figure_legend(figure, lines)
+    return figure
+
+
+def proposal(example: ProposalExample, steps: dict[str, Tensor]) -> Figure:
     """Draw how one anchor becomes a proposal: a panel for each named step, with the box before.
 
-    The steps' boxes, and the ``target`` (the object's own box, in every panel), have 4 corners.
+    The steps' boxes have 4 corners.
     """
-    size = (3.3 * len(steps), 3.8)
-    figure, axes = plt.subplots(1, len(steps), figsize=size, layout="compressed", squeeze=False)
+    size = (3.3 * len(steps), 4.1)
+    figure, axes = plt.subplots(1, len(steps), figsize=size, squeeze=False)
     before = []
     for axis, (name, box) in zip(axes[0], steps.items(), strict=True):
-        _show(axis, image, margin=90)
-        _draw(axis, [target], _CHOSEN, 1.4)
-        _draw(axis, before, _BEFORE, 1.6, "--")
+        _show(axis, _grey(example), margin=25)
+        _draw(axis, example.canvas.objects, _CHOSEN, 1.2)
+        _draw(axis, before, _BEFORE, 1.8, "--")
         _draw(axis, [box], _BOX, 2.4)
         x1, y1, x2, y2 = (f"{value:.0f}".replace("-", "−") for value in box)
         axis.set_title(name)
@@ -83,63 +132,142 @@ def proposal(image: np.ndarray, target: Tensor, steps: dict[str, Tensor]) -> Fig
     lines = {
         "this step's box": {"color": _BOX, "linewidth": 2.4},
         "the step before": {"color": _BEFORE, "linestyle": "--"},
-        "marked object": {"color": _CHOSEN},
+        "object's own box": {"color": _CHOSEN},
     }
-    _legend(axes[0][len(steps) // 2], lines, -0.09, columns=3)
+    _figure_legend(figure, lines, columns=3)
     return figure
 
 
 def suppression(
-    image: np.ndarray, boxes: Tensor, result: Suppression, threshold: float, rounds: int = 3
+    image: np.ndarray,
+    boxes: Tensor,
+    scores: Tensor,
+    result: Suppression,
+    thresholds: tuple[float, float] = (0.7, 0.3),
 ) -> Figure:
-    """Draw non-maximum suppression: all boxes, the first rounds, and what is left at the end.
+    """Draw non-maximum suppression: all boxes, three rounds, and what is left at two thresholds.
 
-    ``result`` is what `example.non_maximum_suppression` makes of these boxes (n×4; a hundred can
-    still be told apart) with this ``threshold``.
+    ``result`` is what `suppression.non_maximum_suppression` makes of these boxes (n×4; a hundred
+    can still be told apart) with the first threshold.
     """
-    shown = result.steps[:rounds]
-    panels, columns = len(shown) + 2, 3
-    rows = -(-panels // columns)
-    size = (3.1 * columns, 3.6 * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, layout="compressed", squeeze=False)
-    for axis in grid.flat[panels:]:
-        axis.remove()
-    before, *middle, after = grid.flat[:panels]
+    figure, grid = plt.subplots(2, 3, figsize=(9.3, 7.0), layout="compressed")
+    before, *middle = grid.flat[:4]
     _show(before, image)
-    _draw(before, boxes, _BOX, 0.7)
+    _draw(before, boxes, _BOX, 0.6)
     before.set_title(f"Before: {len(boxes):,} boxes")
-    for number, (axis, step) in enumerate(zip(middle, shown, strict=True), start=1):
+    for number, axis in enumerate(middle, start=1):
         _show(axis, image)
-        _draw(axis, boxes[list(step.suppressed)], _BOX, 0.7)
-        _draw(axis, [boxes[step.kept]], _CHOSEN, 2.6)
+        if number > len(result.steps):
+            axis.set_title(f"No round {number}")
+            continue
+        step = result.steps[number - 1]
+        _draw(axis, boxes[list(step.suppressed)], _BOX, 0.6)
+        _draw(axis, [boxes[step.kept]], _CHOSEN, 2.2)
         axis.set_title(f"Round {number}: keep 1, drop {len(step.suppressed):,}, {step.left:,} left")
         axis.set_xlabel(f"score of the kept box {step.score:.3f}", fontsize=9)
-    _show(after, image)
-    _draw(after, boxes[result.kept], _CHOSEN, 2.0)
-    after.set_title(f"After {len(result.steps)} rounds: {len(result.kept)} boxes")
-    after.set_xlabel(f"IoU threshold {threshold:g}", fontsize=9)
-    kept = {"color": _CHOSEN, "linewidth": 2.6}
-    _legend(before, {"candidate, dropped": {"color": _BOX}, "kept": kept}, 0.0, columns=2)
+    stricter = non_maximum_suppression(boxes, scores, thresholds[1])
+    for axis, threshold, kept in zip(
+        grid.flat[4:], thresholds, (result.kept, stricter.kept), strict=True
+    ):
+        _show(axis, image)
+        _draw(axis, boxes[kept], _CHOSEN, 1.4)
+        axis.set_title(f"Left at IoU threshold {threshold:g}: {len(kept)} boxes")
+    kept = {"color": _CHOSEN, "linewidth": 2.2}
+    lines = {"before suppression, or dropped": {"color": _BOX}, "kept": kept}
+    _legend(grid[1, 1], lines, -0.02, columns=2)
     return figure
 
 
-def thresholds(iou_thresholds: Sequence[float], counts: Sequence[int], total: int) -> Figure:
-    """Draw how many boxes survive suppression at each IoU threshold, of ``total`` before it."""
-    figure, axis = plt.subplots(figsize=(6.4, 3.6))
-    axis.semilogy(iou_thresholds, counts, marker="o")
-    for threshold, count in zip(iou_thresholds, counts, strict=True):
-        note(axis, f"{count:,}", (threshold, count), (0, 7), ha="center", va="baseline")
-    axis.axhline(total, color="#666666", linestyle="--", linewidth=1)
-    before = f"before suppression: {total:,}"
-    note(axis, before, (iou_thresholds[0], total), (0, 4), va="baseline")
-    axis.set_ylim(top=4 * total)
-    axis.margins(x=0.08)
-    axis.set(
-        title="A lower threshold suppresses more",
-        xlabel="IoU threshold",
-        ylabel="boxes left (log scale)",
-    )
+def training(histories: Sequence[dict[str, list[float]]]) -> Figure:
+    """Draw both terms of the loss against the updates, seen and unseen, a line for each seed."""
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.6))
+    terms = {"scores": "log loss of the scores", "offsets": "smooth L1 of the offsets, times λ"}
+    for axis, (term, words) in zip(axes, terms.items(), strict=True):
+        for name, colour in ((term, COLOURS[0]), (f"unseen_{term}", COLOURS[1])):
+            for history in histories:
+                axis.plot(history["update"], history[name], color=colour, linewidth=1.0)
+        axis.set(title=words, xlabel="weight updates", ylabel="loss (log scale)", yscale="log")
+    lines = {
+        "training canvases": {"color": COLOURS[0]},
+        "canvases of unseen garments": {"color": COLOURS[1]},
+    }
+    _figure_legend(figure, lines)
     return figure
+
+
+def recall(measured: Sequence[dict[str, Any]]) -> Figure:
+    """Draw the share of objects found against the number of proposals, for each arm.
+
+    ``measured`` is what `measures.measure_network` returned for each seed: lines are means, bands
+    go from the lowest to the highest seed.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.2), sharey=True)
+    for axis, overlap in zip(axes, OVERLAPS, strict=True):
+        for index, (arm, look) in enumerate(_ARM_LOOKS.items()):
+            seeds = np.array([result["recall"][arm][str(overlap)] for result in measured])
+            axis.fill_between(
+                COUNTS, seeds.min(axis=0), seeds.max(axis=0), color=look["color"], alpha=0.2
+            )
+            axis.plot(COUNTS, seeds.mean(axis=0), marker=MARKERS[index], markersize=4, **look)
+        axis.set(title=f"An object is found by a box of IoU ≥ {overlap:g}", xscale="log")
+        axis.set(xlabel="proposals, best first", ylim=(-0.02, 1.02))
+        axis.set_xticks(COUNTS, [f"{count:,}" for count in COUNTS])
+        axis.minorticks_off()
+    axes[0].set_ylabel("share of objects found")
+    words = {SHUFFLED: "scores shuffled (0.7)", UNTRAINED: "untrained network (0.7)"}
+    lines = {
+        words.get(arm, arm): look | {"marker": MARKERS[index], "markersize": 4}
+        for index, (arm, look) in enumerate(_ARM_LOOKS.items())
+    }
+    _figure_legend(figure, lines, columns=3)
+    return figure
+
+
+def objectness(measured: Sequence[dict[str, Any]]) -> Figure:
+    """Draw the scores of what suppression at 0.7 leaves, and how many boxes fire for an object."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8))
+    looks = {"background": "#999999", "object": COLOURS[1]}
+    for name, colour in looks.items():
+        counts = np.array([result["histogram"][name] for result in measured]).sum(axis=0)
+        left.stairs(counts, np.linspace(0, 1, len(counts) + 1), color=colour, linewidth=2)
+    left.set(title="Boxes left at 0.7, by objectness", xlabel="objectness", yscale="log")
+    left.set_ylabel("boxes (log scale)")
+    objects = [row for result in measured for row in result["objects"]]
+    sides = np.array([row["side"] for row in objects])
+    stages = {
+        "before": (np.array([row["fired"] for row in objects]), COLOURS[0]),
+        "after": (np.array([row["kept"]["0.7"] for row in objects]), COLOURS[4]),
+    }
+    for fired, colour in stages.values():
+        right.plot(sides, fired, ".", color=colour, markersize=3.5, alpha=0.5)
+    right.set_yscale("symlog", linthresh=1)
+    right.set(title="Boxes that fire for one object", xlabel="object's longer side [pixels]")
+    right.set_ylabel("boxes (log scale above 1)")
+    right.set_ylim(bottom=-0.2)
+    lines = {
+        "on no object (IoU < 0.5)": {"color": looks["background"]},
+        "on an object": {"color": looks["object"]},
+        "before suppression": {"color": COLOURS[0], "linestyle": "", "marker": "."},
+        "after suppression at 0.7": {"color": COLOURS[4], "linestyle": "", "marker": "."},
+    }
+    _figure_legend(figure, lines, columns=4)
+    return figure
+
+
+def _stack(objects: dict[str, Tensor]) -> Tensor:
+    """Return named boxes as m×4."""
+    return next(iter(objects.values())).new_tensor([box.tolist() for box in objects.values()])
+
+
+def _grey(example: ProposalExample) -> np.ndarray:
+    """Return a canvas as a picture, H×W×3."""
+    return example.canvas.image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+
+
+def _figure_legend(figure: Figure, lines: dict[str, dict[str, Any]], columns: int = 2) -> None:
+    """Write a legend of these labels and looks below a whole figure."""
+    handles = [Line2D([], [], label=label, **look) for label, look in lines.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _show(axis: Axes, image: np.ndarray, margin: int = 0) -> None:
