@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hw3utils.data.images import ImageSet
@@ -68,12 +68,13 @@ def accuracy_curve(curve: pd.DataFrame, sizes: Sequence[Size], crossing: Crossin
     for number, approach in enumerate((LAST_LAYER, ALL_LAYERS, PROBE_FROZEN)):
         rows = curve[curve["approach"] == approach]
         at_size = zip(rows["images"], rows["epochs"], strict=True)
-        line = rows[[approach == LAST_LAYER or size in sizes for size in at_size]]
+        on_line = np.array([approach == LAST_LAYER or size in sizes for size in at_size], bool)
+        line = rows[on_line]
         seeds = 100 * line.groupby("images")["test"].agg(["mean", "min", "max"])
         colour = COLOURS[number]
         axes.plot(seeds.index, seeds["mean"], color=colour, marker=MARKERS[number], label=approach)
         axes.fill_between(seeds.index, seeds["min"], seeds["max"], color=colour, alpha=0.2)
-        others = rows.drop(line.index)
+        others = rows[~on_line]
         axes.plot(
             others["images"], 100 * others["test"], MARKERS[number], color=colour,
             markerfacecolor="white", markersize=8,
@@ -234,7 +235,7 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     }  # fmt: skip
     _dots(left, places, moved, shown, 0)
     left.set_xscale("symlog", linthresh=1e-3)
-    left.xaxis.set_major_formatter(ScalarFormatter())
+    left.xaxis.set_major_formatter("{x:g}")
     left.set_yticks(places, names, fontsize=8)
     left.set_ylim(len(names) - 0.5, -0.5)
     left.set_xlabel("relative distance from the start (log scale above 0.001)")

@@ -4,9 +4,9 @@ Descriptions, and the calls that follow them; those with all layers are in `expe
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -25,7 +25,7 @@ from hw3utils.problem3.experiments import (
     sizes,
 )
 from hw3utils.problem3.features import Adapted
-from hw3utils.problem3.last_layer import HeadResult, HeadRun
+from hw3utils.problem3.last_layer import Head, HeadResult, HeadRun
 from hw3utils.settings import Problem3
 from hw3utils.training.linear import optimal_head
 
@@ -84,21 +84,35 @@ def head_run(settings: Problem3, seed: int, images: int | None, **changes: objec
 
 
 def best_heads(
-    results: Mapping[tuple[int, int], Sequence[HeadResult]],
-) -> dict[tuple[int, int], HeadResult]:
+    results: Mapping[tuple[Any, int], Sequence[HeadResult]],
+    score: Callable[[HeadResult], float] = best_validation,
+) -> dict[tuple[Any, int], HeadResult]:
     """Return each seed's last layer, of the learning rate best on validation images.
 
-    One rate for each number of images: that with the best mean over seeds, the first of equals. A
-    rate that diverged is taken only where all did.
+    ``results`` are by anything, such as the number of images, and seed. One rate for all seeds:
+    that with the best mean ``score``, the first of equals. A rate that diverged is taken only where
+    all did.
     """
     chosen = {}
-    for images in dict.fromkeys(images for images, _ in results):
-        seeds = {key: heads for key, heads in results.items() if key[0] == images}
+    for group in dict.fromkeys(group for group, _ in results):
+        seeds = {key: heads for key, heads in results.items() if key[0] == group}
         by_rate = list(zip(*seeds.values(), strict=True))
         eligible = [heads for heads in by_rate if not any(head.diverged for head in heads)]
-        best = max(eligible or by_rate, key=lambda heads: sum(map(best_validation, heads)))
+        best = max(eligible or by_rate, key=lambda heads: sum(map(score, heads)))
         chosen |= dict(zip(seeds, best, strict=True))
     return chosen
+
+
+def starting_heads(
+    results: Mapping[tuple[int, int], Sequence[HeadResult]],
+) -> dict[tuple[int, int], Head]:
+    """Return the last layers that finetuning starts from, chosen by validation *loss*.
+
+    A layer that is very sure of its mistakes can be as accurate as another, but its gradients would
+    shake the network as much as those of a random layer.
+    """
+    chosen = best_heads(results, lambda head: -head.history["validation_loss"].min())
+    return {key: head.best for key, head in chosen.items()}
 
 
 def refit_heads(

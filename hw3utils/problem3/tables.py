@@ -143,11 +143,11 @@ def curve(
     """
     chosen = {(images, seed, head.lr) for (images, seed), head in heads.items()}
     keys = zip(of_heads["images"], of_heads["seed"], of_heads["learning_rate"], strict=True)
-    rows = [of_heads[[key in chosen for key in keys]]]
+    rows = [of_heads[np.array([key in chosen for key in keys], bool)]]
     standard = of_finetuned["learning_rate"] == of_finetuned["approach"].map(RATES)
     alike = of_finetuned[standard & of_finetuned["approach"].isin((ALL_LAYERS, PROBE_FROZEN))]
     at_size = zip(alike["images"], alike["epochs"], strict=True)
-    rows.append(alike[[size in sizes for size in at_size]])
+    rows.append(alike[np.array([size in sizes for size in at_size], bool)])
     columns = ["images", "epochs", "approach", "seed", "test", "validation"]
     return pd.concat(rows)[columns].sort_values(columns[:4], ignore_index=True)
 
