@@ -100,9 +100,13 @@ def fit(
     train, validation = train.to(device), validation.to(device)
     optimizer = sgd(model, run, rate_factors)
     num_updates = run.num_updates(len(train))
-    wanted = [group["lr"] for group in optimizer.param_groups]
+    before = [group["lr"] for group in optimizer.param_groups]
     scheduler = run.schedule.build(optimizer, num_updates)
-    if rate_factors and wanted != [group["lr"] for group in optimizer.param_groups]:
+    after = [group["lr"] for group in optimizer.param_groups]
+    if any(
+        abs(new * before[-1] - old * after[-1]) > 1e-9
+        for old, new in zip(before, after, strict=True)
+    ):
         raise ValueError(f"{run.schedule} sets all learning rates itself: no factors then")
     live = _Live(model, optimizer, scheduler, torch.Generator().manual_seed(run.seed))
     records = _Records(_copy_state(model))
