@@ -55,11 +55,12 @@ def test_nothing_is_compared_that_differs_between_machines(notebook):
 
 def test_the_committed_run_had_a_profile_that_may_be_published(notebook):
     shown = "".join(
-        output.get("data", {}).get("text/plain", "") + output.get("text", "")
+        "".join(output.get("data", {}).get(kind, "") for kind in ("text/plain", "text/markdown"))
+        + output.get("text", "")
         for cell in code_cells(notebook)
         for output in cell.outputs
     )
-    [profile] = re.findall(r"\(profile='(\w+)'", shown)
+    [profile] = set(re.findall(r"(?:\(profile='|the profile \*\*`)(\w+)", shown))
     assert profile in publication.PROFILES, "publish another run: python -m hw3utils publish"
 
 
