@@ -1,7 +1,12 @@
 """Small made-up image sets, and results of runs that never were, for tests alone."""
 
+import io
+import tarfile
+from pathlib import Path
+
 import pandas as pd
 import torch
+from PIL import Image
 
 from hw3utils.data.images import ImageSet
 from hw3utils.training.runs import FitResult, Run
@@ -33,3 +38,22 @@ def make_result(run: Run, losses, diverged: bool = False) -> FitResult:
         }
     )
     return FitResult(run, history, torch.zeros(0), {}, {}, diverged)
+
+
+def decathlon_archive(folder: Path, name="dtd", train=5, validation=3, empty_class=False) -> None:
+    """Write an archive of the Visual Decathlon: so many images of each of two classes, in PNG.
+
+    The second class of the validation part can be left empty.
+    """
+    (folder / "decathlon").mkdir(parents=True)
+    with tarfile.open(folder / "decathlon" / f"{name}.tar", "w") as tar:
+        for part, n in (("train", train), ("val", validation)):
+            for label, colour in (("0001", (200, 0, 0)), ("0002", (0, 0, 200))):
+                if empty_class and (part, label) == ("val", "0002"):
+                    continue
+                content = io.BytesIO()
+                Image.new("RGB", (40, 30), colour).save(content, "PNG")
+                for index in range(n):
+                    info = tarfile.TarInfo(f"{name}/{part}/{label}/{index}.png")
+                    info.size = content.tell()
+                    tar.addfile(info, io.BytesIO(content.getvalue()))

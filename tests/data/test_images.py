@@ -2,10 +2,11 @@ import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
+from torch.nn import functional as F
 from torchvision.transforms import functional as reference
 
 from hw3utils.data import datasets
-from hw3utils.data.images import ImageSet, Scale, split
+from hw3utils.data.images import FlipAndCrop, ImageSet, ResizedScale, Scale, mirrored, split
 from made_up import make_images
 
 
@@ -79,3 +80,54 @@ def test_the_checksum_notices_one_changed_pixel(train):
     changed = train.images.clone()
     changed[-1, 0, -1, -1] ^= 1
     assert ImageSet(changed, train.labels, train.class_names).checksum != train.checksum
+
+
+@pytest.fixture(scope="module")
+def colours():
+    return make_images(64, shape=(3, 32, 32))
+
+
+def test_flips_and_crops_are_those_of_torchvision(colours):
+    """Every changed image is one of the 2 · 9 · 9 that padding, shifting and flipping give."""
+    changed = FlipAndCrop(4)(colours, torch.Generator().manual_seed(0))
+    flipped = 0
+    for before, after in zip(colours.images[:8], changed.images[:8], strict=True):
+        padded = [F.pad(image, [4] * 4) for image in (before, before.flip(2))]
+        options = [
+            [torch.equal(after, p[:, r : r + 32, c : c + 32]) for r in range(9)
+             for c in range(9)] for p in padded
+        ]  # fmt: skip
+        assert any(map(any, options))
+        flipped += any(options[1])
+    assert 0 < flipped < 8
+    assert torch.equal(changed.labels, colours.labels)
+    again = FlipAndCrop(4)(colours, torch.Generator().manual_seed(0))
+    assert torch.equal(again.images, changed.images)
+
+
+def test_how_often_an_image_is_mirrored_is_as_asked_for(colours):
+    def seen(mirror):
+        return FlipAndCrop(0, mirror)(colours, torch.Generator().manual_seed(0)).images
+
+    assert torch.equal(seen(0.0), colours.images)
+    assert torch.equal(seen(1.0), mirrored(colours).images) and not torch.equal(seen(1.0), seen(0))
+    half = (seen(0.5) != colours.images).flatten(1).any(1).sum()
+    assert 16 < half < 48
+
+
+@pytest.mark.parametrize("changes", [(-1,), (4, -0.1), (4, 1.1), (4, float("nan"))])
+def test_a_change_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(ValueError, match="must"):
+        FlipAndCrop(*changes)
+
+
+def test_an_image_size_below_32_is_refused():
+    with pytest.raises(ValueError, match="must be at least 32"):
+        ResizedScale((0.5,) * 3, (0.5,) * 3, 31)
+
+
+def test_enlarging_keeps_a_flat_image_flat():
+    flat = torch.full((1, 3, 32, 32), 128, dtype=torch.uint8)
+    seen = ResizedScale((0.5,) * 3, (0.5,) * 3, 64)(flat)
+    assert seen.shape == (1, 3, 64, 64)
+    torch.testing.assert_close(seen, torch.full_like(seen, (128 / 255 - 0.5) / 0.5))

@@ -1,5 +1,6 @@
 """The sets that torchvision fetches, made small and by hand in each set's own layout."""
 
+import itertools
 import pickle
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from hw3utils.data import datasets
 from hw3utils.data.downloads import SourcesExhaustedError
 
 
-def picture(path: Path, shade: int) -> None:
-    """Write one image of 40×36 pixels in a single shade of grey."""
+def picture(path: Path, shade: int, tint: int = 0) -> None:
+    """Write one image of 40×36 pixels in a single shade of grey, redder by ``tint``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (40, 36), (shade,) * 3).save(path)
+    Image.new("RGB", (40, 36), (shade + tint, shade, shade - tint)).save(path)
 
 
 def make_dtd(root: Path) -> None:
@@ -45,12 +46,16 @@ def make_aircraft(root: Path) -> None:
 
 
 def make_gtsrb(root: Path) -> None:
-    """43 classes: a folder for each in training, one table for the test images."""
+    """43 classes: a folder for each in training, one table for the test images.
+
+    Each class has five tracks, tinted alike, of three frames each, numbered from 0 in every class.
+    """
     rows = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
     for label in range(43):
-        for index in range(5):
-            picture(root / "gtsrb/GTSRB/Training" / f"{label:05}" / f"{index}.ppm", 5 * label)
-        picture(root / "gtsrb/GTSRB/Final_Test/Images" / f"{label:05}.ppm", 5 * label)
+        folder = root / "gtsrb/GTSRB/Training" / f"{label:05}"
+        for track, frame in itertools.product(range(5), range(3)):
+            picture(folder / f"{track:05}_{frame:05}.ppm", 5 * label + 20, tint=track)
+        picture(root / "gtsrb/GTSRB/Final_Test/Images" / f"{label:05}.ppm", 5 * label + 20)
         rows.append(f"{label:05}.ppm;40;36;0;0;40;36;{label}")
     (root / "gtsrb" / "GT-final_test.csv").write_text("\n".join(rows) + "\n")
 
@@ -102,7 +107,7 @@ def made_by_hand(monkeypatch):
     [
         ("dtd", make_dtd, (2, 2, 2), (50, 200)),
         ("aircraft", make_aircraft, (2, 2, 2), (50, 200)),
-        ("gtsrb", make_gtsrb, (172, 43, 43), range(0, 215, 5)),
+        ("gtsrb", make_gtsrb, (516, 129, 43), range(20, 235, 5)),
         ("flowers102", make_flowers102, (102, 102, 102), range(102)),
         ("svhn", make_svhn, (40, 10, 10), range(0, 200, 20)),
         ("cifar100", make_cifar100, (400, 100, 100), range(0, 200, 2)),
@@ -112,9 +117,7 @@ def test_each_layout_gives_its_parts_with_the_right_labels(
     name, make, sizes, shades, tmp_path, made_by_hand
 ):
     make(tmp_path / "torchvision" / name)
-    parts = datasets.load_dataset(
-        name, torch.Generator().manual_seed(0), size=32, data_dir=tmp_path
-    )
+    parts = datasets.load_dataset(name, size=32, data_dir=tmp_path)
     assert tuple(map(len, parts)) == sizes
     expected = torch.tensor(list(shades))
     for part in parts:
@@ -125,13 +128,29 @@ def test_each_layout_gives_its_parts_with_the_right_labels(
         assert (seen - expected[part.labels]).abs().max() < 2, "an image has another's label"
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_frames_of_one_track_are_never_parted(tmp_path, seed):
+    """They are almost one image: a network would know a fifth of the validation part by heart."""
+    make_gtsrb(tmp_path / "torchvision" / "gtsrb")
+    parts = datasets.load_dataset("gtsrb", seed=seed, size=32, data_dir=tmp_path)
+
+    def tracks(images):
+        tints = images.images[:, 0, 0, 0].int() - images.images[:, 1, 0, 0].int()
+        return list(zip(images.labels.tolist(), tints.tolist(), strict=True))
+
+    train, validation = tracks(parts.train), tracks(parts.validation)
+    assert len(set(train) | set(validation)) == 43 * 5
+    assert not set(train) & set(validation), "frames of one track are on both sides"
+    assert parts.validation.class_counts().tolist() == [3] * 43, "one track of five of each class"
+
+
 def test_what_is_missing_is_fetched_whole_into_its_place(tmp_path, monkeypatch):
     """Half a set lies there; torchvision's download is replaced by one that makes the whole set."""
     monkeypatch.setattr(tv.DTD, "_download", lambda dataset: make_dtd(Path(dataset.root)))
     folder = tmp_path / "torchvision" / "dtd"
     make_dtd(folder)
     (folder / "dtd" / "dtd" / "labels" / "train1.txt").unlink()
-    parts = datasets.load_dataset("dtd", torch.Generator(), size=32, data_dir=tmp_path)
+    parts = datasets.load_dataset("dtd", size=32, data_dir=tmp_path)
     assert tuple(map(len, parts)) == (2, 2, 2)
     assert [path.name for path in folder.iterdir()] == ["dtd"], "scratch folders stay behind"
 
@@ -142,7 +161,7 @@ def test_without_files_and_network_the_message_says_what_was_tried(tmp_path, mon
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     with pytest.raises(SourcesExhaustedError) as error:
-        datasets.load_dataset("cifar100", torch.Generator(), data_dir=tmp_path)
+        datasets.load_dataset("cifar100", data_dir=tmp_path)
     assert "no network" in str(error.value) and "CIFAR100" in str(error.value)
     assert str(tmp_path) in str(error.value)
     assert not list((tmp_path / "torchvision" / "cifar100").glob(".fetching-*"))
