@@ -27,8 +27,9 @@ from hw3utils.data.images import (
     ImageSet,
     ResizedScale,
     Scale,
+    Splits,
     split,
-    stratified_split,
+    stratified_order,
     take,
 )
 from hw3utils.problem1 import diagnostics, learning_rates
@@ -47,7 +48,7 @@ from hw3utils.problem2.proposals.boxes import (
     iou,
     label_anchors,
 )
-from hw3utils.problem3 import last_layer
+from hw3utils.problem3 import finetuning, last_layer
 from hw3utils.problem4 import experiments as problem4
 from hw3utils.problem4 import recipes
 from hw3utils.problem4.labels import (
@@ -161,8 +162,12 @@ CALLS = [
     ("Scale", (numbers, numbers),
      lambda mean, std: Scale(tuple(mean), tuple(std))(IMAGES.images[:2]), finite),
     ("split", (whole, seeds), lambda n, s: split(IMAGES, n, generator(s)), one_of_each),
-    ("stratified_split", (whole, seeds),
-     lambda n, s: stratified_split(IMAGES, n, generator(s)), one_of_each),
+    ("stratified_order", (st.lists(st.integers(0, 5), max_size=20), seeds),
+     lambda labels, s: stratified_order(torch.tensor(labels, dtype=torch.int64), generator(s)),
+     lambda found: sorted(found.tolist()) == list(range(len(found))) or pytest.fail(str(found))),
+    ("at_most", (whole, whole, whole),
+     lambda *numbers: Splits(IMAGES, IMAGES, IMAGES).at_most(*numbers),
+     lambda parts: all(4 <= len(part) <= 48 for part in parts) or pytest.fail(str(parts))),
     ("take", (whole,), lambda n: take(IMAGES, n), lambda found: len(found) <= len(IMAGES)),
     ("iou", (boxed, boxed), iou,
      lambda found: ((found >= 0) & (found <= 1 + 1e-6)).all() or pytest.fail(str(found))),
@@ -195,11 +200,16 @@ CALLS = [
     ("zipf_counts", (whole, whole, number), zipf_counts,
      lambda found: min(found) >= 1 or pytest.fail(str(found))),
     ("select_top_k", (tensors(columns=3), whole, whole, whole), select_top_k, None),
-    ("HeadRun", (numbers, st.lists(whole, max_size=3), whole, whole, number, number),
-     lambda rates, s, *rest: last_layer.HeadRun(tuple(rates), tuple(s), *rest), None),
-    ("fit_heads", (tensors(columns=3), labelled, tensors(columns=3), labelled, whole),
-     lambda *asked: last_layer.fit_heads(
-         last_layer.HeadRun((0.1,), epochs=2, batch_size=4), *asked), None),
+    ("HeadRun", (numbers, whole, whole, whole, number, number, st.none() | whole),
+     lambda rates, *rest: last_layer.HeadRun(tuple(rates), *rest), None),
+    ("fit_heads", (st.none() | whole, tensors(columns=3), labelled, tensors(columns=3), labelled,
+                   whole),
+     lambda images, *asked: last_layer.fit_heads(
+         last_layer.HeadRun((0.1,), epochs=2, batch_size=4, images=images), *asked), None),
+    ("check_finetuning", (whole, whole, whole),
+     lambda images, size, available: finetuning.check_finetuning(
+         finetuning.Finetuning(Run("resnet50", schedules.Steps(0.1), 1, size), images, "", ""),
+         available), None),
     ("optimal_head", (tensors(columns=3), labelled, tensors(columns=3), labelled, whole),
      lambda *asked: optimal_head(*asked, strengths=(0.1,), max_iterations=5), None),
     ("initial_head", (whole, whole, whole), last_layer.initial_head, None),
@@ -208,7 +218,8 @@ CALLS = [
     ("settings.problem1", (st.sampled_from(["n_train", "cycles", "seeds", "final_amplitude"]),
                            number | whole),
      lambda name, value: Problem1.for_profile("smoke", **{name: value}), None),
-    ("settings.problem3", (st.sampled_from(["n_train", "image_size"]), number | whole),
+    ("settings.problem3", (st.sampled_from(["n_train", "image_size", "seeds", "curve"]),
+                           number | whole),
      lambda name, value: Problem3.for_profile("smoke", **{name: value}), None),
     ("settings.problem4", (st.sampled_from(["pool", "k", "p", "temperature"]), number | whole),
      lambda name, value: Problem4.for_profile("smoke", **{name: value}), None),
@@ -238,8 +249,8 @@ CALLS = [
      lambda found: sorted(found.tolist()) == list(range(len(found))) or pytest.fail(str(found))),
     ("square", (st.integers(1, 9), st.integers(1, 9), whole),
      lambda w, h, size: square(Image.new("L", (w, h)), size), None),
-    ("FlipAndCrop", (whole, seeds),
-     lambda padding, s: FlipAndCrop(padding)(IMAGES, generator(s)),
+    ("FlipAndCrop", (whole, number, seeds),
+     lambda padding, mirror, s: FlipAndCrop(padding, mirror)(IMAGES, generator(s)),
      lambda found: found.images.shape == IMAGES.images.shape or pytest.fail("shape")),
     ("ResizedScale", (numbers, numbers, whole),
      lambda mean, std, size: ResizedScale(tuple(mean), tuple(std), min(size, 64))(

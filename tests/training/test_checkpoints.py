@@ -43,11 +43,12 @@ class Interruption(Exception):
     pass
 
 
-def fit(run, checkpoint, augment=mirror_some):
+def fit(run, checkpoint, augment=mirror_some, **options):
     model = networks.build("lenet5", 3, run.seed)
     return loop.fit(
-        model, run, noise(70, 1), noise(20, 2), SCALE, augment=augment, checkpoint=checkpoint
-    )
+        model, run, noise(70, 1), noise(20, 2), SCALE,
+        augment=augment, checkpoint=checkpoint, **options,
+    )  # fmt: skip
 
 
 def assert_same(first, second):
@@ -92,6 +93,25 @@ def test_interrupted_run_ends_like_the_uninterrupted_one(schedule, tmp_path, mon
     assert_same(whole, fit(run, tmp_path / "run.pt"))
 
 
+def test_an_interrupted_run_with_rate_factors_ends_like_the_uninterrupted_one(
+    tmp_path, monkeypatch
+):
+    """The velocities of each group of parameters come back to it."""
+    run = Run("lenet5", Steps(0.01), epochs=3, batch_size=32)
+    factors = {"classifier.": 5.0}
+    whole = fit(run, None, rate_factors=factors)
+    save = loop.save_checkpoint
+
+    def save_then_stop(*given):
+        save(*given)
+        raise Interruption
+
+    with monkeypatch.context() as patched, pytest.raises(Interruption):
+        patched.setattr(loop, "save_checkpoint", save_then_stop)
+        fit(run, tmp_path / "run.pt", rate_factors=factors)
+    assert_same(whole, fit(run, tmp_path / "run.pt", rate_factors=factors))
+
+
 def test_finished_run_is_read_not_repeated(tmp_path):
     run = Run("lenet5", Constant(0.05), epochs=2, batch_size=32)
     first = fit(run, tmp_path / "run.pt")
@@ -104,6 +124,13 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
     fit(Run("lenet5", Constant(0.05), epochs=1, batch_size=32), tmp_path / "run.pt")
     with pytest.raises(ValueError, match="checkpoint of another run"):
         fit(Run("lenet5", Constant(0.01), epochs=1, batch_size=32), tmp_path / "run.pt")
+
+
+def test_a_checkpoint_of_other_rate_factors_is_refused(tmp_path):
+    run = Run("lenet5", Constant(0.05), epochs=1, batch_size=32)
+    fit(run, tmp_path / "run.pt", rate_factors={"classifier.": 2.0})
+    with pytest.raises(ValueError, match="checkpoint of another run"):
+        fit(run, tmp_path / "run.pt", rate_factors={"classifier.": 3.0})
 
 
 def test_a_checkpoint_without_the_weights_of_each_epoch_is_refused_where_they_are_wanted(tmp_path):

@@ -15,9 +15,11 @@ import hw3utils
 from hw3utils.training import fingerprints, sweeps
 
 TASKS = {
-    "fit": ("hw3utils.training.loop", "fit_one"),
+    "fit": ("hw3utils.training.sweeps", "fit_one"),
     "finetune": ("hw3utils.problem3.finetuning", "_finetune"),
-    "features": ("hw3utils.problem3.last_layer", "_features"),
+    "features": ("hw3utils.problem3.features", "_features"),
+    "adapted": ("hw3utils.problem3.features", "_adapted_features"),
+    "heads": ("hw3utils.problem3.last_layer", "_fit_heads"),
     "recipe": ("hw3utils.problem4.recipes", "_follow"),
     "weights": ("hw3utils.problem3.keras_weights", "convert"),
 }
@@ -31,6 +33,7 @@ DIGESTS = f"""
 """
 EVERY = set(TASKS)
 LOOP = {"fit", "finetune", "recipe"}
+RESNET = {"finetune", "features", "adapted"}
 
 
 @pytest.fixture
@@ -67,18 +70,25 @@ def edit(path, old, new):
     ("room", "old", "new", "changed"),
     [
         ("training/loop", "optimizer.step()", "optimizer.step(); print()", LOOP),
-        ("training/loop", "result = fit(model", "result = 0 or fit(model", {"fit"}),
+        ("training/sweeps", "result = loop.fit(", "result = 0 or loop.fit(", {"fit"}),
         ("training/loop", "CHECK_EVERY = 50", "CHECK_EVERY = 51", LOOP),
         ("training/workers", "torch.set_num_threads(1)", "torch.set_num_threads(2)", EVERY),
         ("training/networks", "nn.Linear(120, 84)", "nn.Linear(120, 85)", {"fit", "recipe"}),
         ("data/images", "* 255", "* 256", EVERY),
-        ("problem3/keras_weights", "1e-3, 1e-5", "1e-3, 1e-6", {"weights", "features", "finetune"}),
+        ("problem3/keras_weights", "1e-3, 1e-5", "1e-3, 1e-6", {"weights", *RESNET}),
         ("problem3/keras_weights", "Only arithmetic", "Arithmetic", set()),
         ("training/schedules", "end_factor=0.0", "end_factor=0.1", {"recipe"}),
         ("training/schedules", "ConstantLR(optimizer", "ConstantLR(optimizer or 0", set()),
-        ("problem3/finetuning", "result.best_state)\n", "result.state)\n", {"finetune"}),
-        ("problem3/last_layer", "features = resnet", "features = 0 or resnet", {"features"}),
-        ("problem3/resnet", "def build(", "def build(*, ", {"finetune", "features"}),
+        ("problem3/finetuning", "if best_epoch <", "if best_epoch <=", {"finetune"}),
+        ("problem3/features", "features = _features", "features = 0 or _features", {"features"}),
+        ("problem3/features", "done += 1", "done += 2", {"adapted"}),
+        ("problem3/last_layer", "error.sum(0)", "error.mean(0)", {"heads"}),
+        ("problem3/resnet", "def build(", "def build(*, ", RESNET),
+        ("problem3/resnet", "SMALL_MAP = 2", "SMALL_MAP = 3", RESNET),
+        ("problem3/resnet", "F.pad(positions, (0, 0, 1", "F.pad(positions, (0, 0, 2", RESNET),
+        ("problem3/resnet", "   module.eval()", "   module.train()", {"finetune"}),
+        ("problem3/arithmetic", "images).float()", "images)", {"finetune"}),
+        ("data/images", "stable=True)", "stable=False)", {"finetune", "adapted", "heads"}),
         ("problem4/recipes", "began = time", "began = 0 or time", {"recipe"}),
         # what decides no result
         ("training/loop", '"""The one training loop', '"""A training loop', set()),
@@ -86,6 +96,8 @@ def edit(path, old, new):
         ("training/loop", "bar: tqdm,", 'bar: "tqdm",', set()),
         ("files", "handle, temporary =", "temporary = None\n    handle, temporary =", set()),
         ("checks", "bool", "int", set()),
+        ("problem3/arithmetic", "FASTER_BY = 1.2", "FASTER_BY = 1.1", set()),
+        ("problem3/experiments", "CROP = 4", "CROP = 5", set()),
         ("problem1/figures", "import", "import this\nimport", set()),
         ("problem4/experiments", "0.05", "0.06", set()),
     ],
@@ -118,7 +130,7 @@ def test_a_moved_function_and_a_renamed_room_change_no_key(copy):
 def test_a_function_that_is_not_marked_is_refused():
     with pytest.raises(ValueError, match="mark it with @task"):
         sweeps.task_key(lambda number: {"number": number}, (1,))
-    assert len(fingerprints.code_digest((sweeps.loop.fit_one,))) == 64
+    assert len(fingerprints.code_digest((sweeps.fit_one,))) == 64
 
 
 TWO_SEEDS = """

@@ -11,9 +11,10 @@ import time
 import psutil
 import pytest
 import torch
+import tqdm
 
 from hw3utils.data.images import ImageSet
-from hw3utils.training import loop, sweeps, workers
+from hw3utils.training import fingerprints, sweeps, workers
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant, LinearDecay
 
@@ -51,6 +52,43 @@ def test_finished_runs_are_not_repeated(train, validation, scale, tmp_path):
     assert [r.seconds for r in first] == [r.seconds for r in again]
 
 
+@fingerprints.task
+def double(number):
+    return {"number": 2 * number}
+
+
+def test_the_bar_goes_by_the_work_in_each_task_and_counts_what_was_done(tmp_path, monkeypatch):
+    """One of three tasks is nine tenths of the work: without it one tenth is left, not a third."""
+    bars = []
+
+    class Bar(tqdm.tqdm):
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
+            self.seen = [self.n]
+            bars.append(self)
+
+        def update(self, amount=1):
+            super().update(amount)
+            self.seen.append(self.n)
+
+    monkeypatch.setattr(sweeps, "tqdm", Bar)
+    tasks = {sweeps.task_key(double, (n,)): (n,) for n in (1, 2, 3)}
+    small, other, large = tasks
+    work = {small: 0.25, other: 0.75, large: 9.0}
+
+    def found(*keys):
+        wanted = {key: tasks[key] for key in keys}
+        each = {key: work[key] for key in keys}
+        kept = sweeps.map_cached(double, wanted, work=each, n_jobs=1, cache_dir=tmp_path)
+        return [result["number"] for result in kept.values()]
+
+    assert found(small) == [2] and found(small, large, other) == [2, 6, 4]
+    assert (bars[0].seen, bars[0].total) == ([0, 0.25], 0.25)
+    assert (bars[1].seen, bars[1].total) == ([0.25, 9.25, 10.0], 10)
+    assert "runs=3/3" in bars[1].postfix
+    assert found(*tasks) == [2, 4, 6] and len(bars) == 2, "a bar for nothing to do"
+
+
 @pytest.mark.parametrize("damage", ["truncated", "altered"])
 def test_a_damaged_result_is_computed_again(train, validation, scale, tmp_path, damage):
     (first,) = sweeps.fit_all(RUNS[:1], train, validation, scale, n_jobs=1, cache_dir=tmp_path)
@@ -65,7 +103,7 @@ def test_a_damaged_result_is_computed_again(train, validation, scale, tmp_path, 
 def test_the_key_depends_on_run_data_scale_and_torch(train, validation, scale, monkeypatch):
     def key(run=RUNS[0], train=train, scale=scale):
         arguments = (run, train.class_names, scale)
-        return sweeps.task_key(loop.fit_one, arguments, [train.checksum, validation.checksum])
+        return sweeps.task_key(sweeps.fit_one, arguments, [train.checksum, validation.checksum])
 
     pixels = train.images.clone()
     pixels[0, 0, 0, 0] ^= 1
@@ -84,7 +122,7 @@ def test_the_key_depends_on_every_weight_that_a_task_is_sent():
     """And not on the order in which a dict names them."""
 
     def key(state):
-        return sweeps.task_key(loop.fit_one, (state,))
+        return sweeps.task_key(sweeps.fit_one, (state,))
 
     state = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
     other = {name: value.clone() for name, value in state.items()}
