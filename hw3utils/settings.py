@@ -293,7 +293,7 @@ class Problem4(Settings):
             "noise_updates": 1_000,
             "longer_updates": 3_000,
             "tail_updates": 800,
-            "student_updates": 800,
+            "student_updates": 1_500,
             "finetune_updates": 150,
             "ks": (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000),
         },
