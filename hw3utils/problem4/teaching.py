@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hw3utils.data.images import ImageSet
 from hw3utils.problem4.experiments import LEARNING_RATE, known_and_rest, seeded, shuffled_classes
-from hw3utils.problem4.labels import add_label_noise
+from hw3utils.problem4.labels import add_label_noise, resample
 from hw3utils.problem4.pseudo_labels import PseudoLabels, select_top_k
 from hw3utils.problem4.recipes import STUDENT, TEACHER, Recipe, Stage
 from hw3utils.settings import Problem4
@@ -222,19 +222,36 @@ def mechanism_recipes(
     return recipes
 
 
-def rare_recipes(
-    scored: Sequence[Collection], settings: Problem4
-) -> dict[tuple[int | str, int], Recipe]:
-    """Return the recipes of 4.3b by P and seed; `HARD` and `ALONE` stand in the place of P too."""
-    recipes: dict[tuple[int | str, int], Recipe] = {}
+def with_p(p: int) -> str:
+    """Return the name of the arm of 4.3b with this P."""
+    return f"P = {p}"
+
+
+def balanced(p: int) -> str:
+    """Return the name of the arm of 4.3b with this P that is fine-tuned on a balanced D."""
+    return f"P = {p} (balanced)"
+
+
+def rare_recipes(scored: Sequence[Collection], settings: Problem4) -> dict[tuple[str, int], Recipe]:
+    """Return the recipes of 4.3b by arm and seed: `with_p`, `HARD`, `ALONE` and `balanced`.
+
+    `balanced` draws the images of D uniformly by class as it fine-tunes: a long-tailed D may undo
+    there what P has brought.
+    """
+    recipes = {}
     for each in scored:
-        for p in settings.ps:
-            rows = selected_rows(each, settings.rare_k, p)
-            recipes[p, each.seed] = _student(each, rows, settings)
-        everything = (each.pool, each.logits.argmax(dim=1))
-        recipes[HARD, each.seed] = _student(each, everything, settings)
-        alone = (each.labelled, each.labels)
-        recipes[ALONE, each.seed] = _student(each, alone, settings)
+        arms = {with_p(p): selected_rows(each, settings.rare_k, p) for p in settings.ps}
+        arms[HARD] = (each.pool, each.logits.argmax(dim=1))
+        arms[ALONE] = (each.labelled, each.labels)
+        for arm, rows in arms.items():
+            recipes[arm, each.seed] = _student(each, rows, settings)
+        for p in settings.judged_ps:
+            first, last = recipes[with_p(p), each.seed].stages
+            n = last.updates * last.batch_size
+            classes = each.logits.shape[1]
+            drawn = resample(each.labels, classes, "uniform", n, seeded(each.seed))
+            last = replace(last, indices=each.labelled[drawn], targets=each.labels[drawn])
+            recipes[balanced(p), each.seed] = Recipe(each.seed, (first, last))
     return recipes
 
 

@@ -13,7 +13,7 @@ from hw3utils.problem1 import answers as problem1
 from hw3utils.problem2 import answers as problem2
 from hw3utils.problem3 import answers as problem3
 from hw3utils.problem4 import answers as problem4
-from hw3utils.problem4.experiments import ALONE, SELECTED
+from hw3utils.problem4.teaching import ALONE, SELECTED
 from hw3utils.text import committed_results, machine, markdown, points
 
 WRITE_UPS = (
