@@ -279,7 +279,7 @@ class Problem4(Settings):
             "pool": 2_500,
             "teacher_updates": 40,
             "student_updates": 40,
-            "finetune_updates": 10,
+            "finetune_updates": 30,
             "k": 80,
             "ks": (25, 250, 500),
             "judged_ks": (25, 250, 500),
