@@ -194,9 +194,7 @@ def rare_table(
     return pd.DataFrame(rows)
 
 
-def _rare_labels(
-    each: Collection, is_rare: Tensor, settings: Problem4, p: int
-) -> tuple[int, int]:
+def _rare_labels(each: Collection, is_rare: Tensor, settings: Problem4, p: int) -> tuple[int, int]:
     """Return how many pseudo-labels name a rare class, and how many of these are right."""
     selected = select(each, settings.rare_k, p)
     named = is_rare[selected.labels]
