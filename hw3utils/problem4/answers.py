@@ -42,21 +42,21 @@ from hw3utils.settings import Problem4
 from hw3utils.training.intervals import Interval
 
 SMALL, LARGE = NETWORKS[STUDENT], NETWORKS[TEACHER]
-MOST_POINTS = 100
+MOST_POINTS = 100  # a wider interval says nothing: two seeds can give one
+UNKNOWN = "cannot be told from 0"
 _DIVERGED = "Diverged, and left out of the means:"
 
 
 def in_points(found: Interval) -> str:
-    """Return a difference in percentage points, with its interval where that says anything.
-
-    With two seeds it can be wider than all that is possible, and is left out.
-    """
+    """Return a difference in percentage points, with its interval where that says anything."""
     if pd.isna(found.mean):
         return "unknown"
-    text = f"{found.mean:+.1f}"
+    parts = []
     if found.high - found.low < MOST_POINTS:
-        text += f" ({found.low:+.1f} to {found.high:+.1f})"
-    return text.replace("-", "−")
+        parts.append(f"{found.low:+.1f} to {found.high:+.1f}")
+    if found.sign == 0:
+        parts.append(UNKNOWN)
+    return f"{found.mean:+.1f} ({', '.join(parts)})".replace("-", "−")
 
 
 def verdict(found: Interval, more: str, less: str, unknown: str) -> str:
@@ -66,39 +66,38 @@ def verdict(found: Interval, more: str, less: str, unknown: str) -> str:
 
 def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFrame) -> str:
     """Return what label noise costs, from `comparisons.noise` and the tables behind it."""
+    judges = {
+        comparisons.LINEAR: ("linear_accuracy", "A linear classifier on the frozen features"),
+        comparisons.OWN: ("own_accuracy", "The network's own last layer"),
+    }
     lines = []
-    for judge in (comparisons.LINEAR, comparisons.OWN):
+    for judge, (column, name) in judges.items():
         costs = {
             rate: difference(found, judge, comparisons.noisy(rate), comparisons.noisy(0))
             for rate in NOISE_RATES[1:]
         }
-        told = verdict(
-            costs[0.25], "does not lower the accuracy, it raises it", "costs accuracy",
-            "costs nothing that can be told from chance",
-        )  # fmt: skip
+        told = verdict(costs[0.25], "gains from", "loses by", "cannot be told to lose by")
         said = ", ".join(f"{rate:.0%} noise {in_points(cost)}" for rate, cost in costs.items())
-        lines.append(f"Judged by the {judge}, 25% noise {told}: {said} points.")
+        level = _mean(noise[noise["noise"] == 0.0], column)
+        lines.append(f"**{name} {told} 25% noise**: against {level} without noise, {said} points.")
     longer = difference(found, comparisons.LOSS, LONGER, comparisons.USUAL)
-    told = verdict(longer, "more", "less", "not demonstrably more or less")
-    lines.append(
-        f"Trained for longer, 25% noise costs the features {told}: by {in_points(longer)} points."
-    )
+    told = verdict(
+        longer, "costs the features more", "costs the features less",
+        "cannot be told to cost the features more or less",
+    )  # fmt: skip
+    lines.append(f"Trained for longer, 25% noise {told}: by {in_points(longer)} points.")
     many, one = comparisons.noisy(0.5), comparisons.noisy(0.5, ONE_WRONG)
     own, features = (
         difference(found, judge, one, many) for judge in (comparisons.OWN, comparisons.LINEAR)
     )
-    told = verdict(
-        own, "hurts the own last layer less", "hurts the own last layer more",
-        "cannot be told from that",
-    )  # fmt: skip
     levels = [
         _mean(table[table["noise"] == 0.5], "own_accuracy")
         for table in (controls[controls["control"] == ONE_WRONG], noise)
     ]
     lines.append(
-        f"Where all wrong labels of a class name the same other class, 50% noise {told}: accuracy "
-        f"{levels[0]} against {levels[1]}, a difference of {in_points(own)} points; for the "
-        f"features it is {in_points(features)}."
+        f"The kind of noise: where all wrong labels of a class name the same other class, 50% "
+        f"noise leaves the own last layer {levels[0]} instead of {levels[1]}, {in_points(own)} "
+        f"points; for the features the difference is {in_points(features)}."
     )
     trained = noise[noise["noise"] != RANDOM].astype({"noise": float})
     return "\n".join(lines) + _diverged(trained, "noise", "{:.0%} noise")
@@ -109,37 +108,40 @@ def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     before, after = comparisons.BEFORE, comparisons.AFTER
     exponent = f"{table['exponent'].iloc[0]:g}"
     measures = {
-        "Before the transfer, on the tail": comparisons.transfer(before, "tail"),
-        "Before the transfer, on the head": comparisons.transfer(before, "head"),
-        f"After the transfer, on all classes (exponent {exponent})": comparisons.transfer(
+        "Before the transfer, classes of the tail": comparisons.transfer(before, "tail"),
+        "Before the transfer, classes of the head": comparisons.transfer(before, "head"),
+        f"After the transfer, all classes (exponent {exponent})": comparisons.transfer(
             after, "all"
         ),
-        f"After it, with Zipf's exponent {ZIPF:g}": comparisons.transfer(after, "all", ZIPF),
+        f"The same with Zipf's exponent, {ZIPF:g}": comparisons.transfer(after, "all", ZIPF),
     }
+    rules = list(RESAMPLING_RULES)[1:]
     lines = []
     for said, measure in measures.items():
-        parts = []
-        for rule in list(RESAMPLING_RULES)[1:]:
-            by = difference(found, measure, rule, "natural")
-            told = verdict(by, "gains", "loses", "cannot be told from natural sampling,")
-            parts.append(f"{rule} sampling {told} {in_points(by)}")
-        lines.append(f"{said}, {'; '.join(parts)} points.")
+        by = [difference(found, measure, rule, "natural") for rule in rules]
+        parts = [f"{rule} {in_points(gain)}" for rule, gain in zip(rules, by, strict=True)]
+        lines.append(f"{said}: {', '.join(parts)} points against natural sampling.")
+    gains = [difference(found, comparisons.transfer(after, "all"), rule, "natural").sign
+             for rule in rules]  # fmt: skip
+    won = [rule for rule, sign in zip(rules, gains, strict=True) if sign == 1]
+    told = f"{' and '.join(won)} sampling" if won else "neither rule"
+    lines[2] = (
+        f"**What is left after the transfer: a gain that can be told for {told}.** {lines[2]}"
+    )
     return "\n".join(lines) + _diverged(table, "rule")
 
 
 def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     """Return what unlabelled images bring a student, from `comparisons.students`."""
-    small = table[table["network"] == SMALL]
+    small, large = (table[table["network"] == network] for network in (SMALL, LARGE))
     taught, itself, everything = (
         difference(found, SMALL, arm, TUNED) for arm in (SELECTED, TAUGHT_ITSELF, HARD)
     )
-    better, worse, unknown = "makes a better student", "makes a worse one", "cannot be told"
+    told = verdict(everything, "better", "worse", "not demonstrably better or worse")
     lines = [
-        f"Against {TUNED} ({_arm(small, TUNED)}), the teacher's {SELECTED} "
-        f"{verdict(taught, better, worse, unknown)}: {in_points(taught)} points; all of U with "
-        f"the teacher's labels {verdict(everything, better, worse, unknown)}: "
-        f"{in_points(everything)}; with its own labels instead of a teacher's LeNet-5 "
-        f"{verdict(itself, 'gains as well', 'loses', 'gains nothing that can be told')}: "
+        f"**With a teacher's labels on all of U the student is {told} than LeNet-5 on D alone, "
+        f"tuned** ({_arm(small, TUNED)}): {in_points(everything)} points. With the teacher's top K "
+        f"alone: {in_points(taught)}; with the top K that LeNet-5 labelled itself: "
         f"{in_points(itself)}. The teacher has {_arm(table, THE_TEACHER)}."
     ]
     ranked, selected, soft, ceiling = (
@@ -147,17 +149,15 @@ def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
         for pair in ((SELECTED, RANDOM_IMAGES), (SELECTED, HARD), (SOFT, HARD), (CEILING, HARD))
     )
     lines.append(
-        f"The {SELECTED} {_than(ranked)} as many images at random ({in_points(ranked)}), and "
-        f"{_than(selected)} all of U ({in_points(selected)}). Soft labels {_are(soft)} than hard "
-        f"ones ({in_points(soft)}). True labels for all of U, which nobody has, "
-        f"{_are(ceiling)} than the teacher's ({in_points(ceiling)}): {_arm(small, CEILING)}."
+        f"Selection: top K against as many images at random {in_points(ranked)}, against all of U "
+        f"{in_points(selected)}. Soft labels against hard ones {in_points(soft)}. True labels for "
+        f"all of U, which nobody has, against the teacher's {in_points(ceiling)}: that student "
+        f"has {_arm(small, CEILING)}."
     )
     own, all_own = (difference(found, LARGE, arm, ALONE) for arm in (SELECTED, HARD))
-    large = table[table["network"] == LARGE]
     lines.append(
-        f"The teacher's network as its own student, against itself on D alone "
-        f"({_arm(large, ALONE)}): {SELECTED} {in_points(own)}, all of U {in_points(all_own)}; "
-        + verdict(own, "it gains as well.", "it loses.", "whether it gains cannot be told.")
+        f"The teacher's network as a student of its own labels, against itself on D alone "
+        f"({_arm(large, ALONE)}): top K {in_points(own)}, all of U {in_points(all_own)}."
     )
     named = table.assign(arm=table["network"] + ", " + table["arm"])
     return "\n".join(lines) + _diverged(named, "arm")
@@ -181,16 +181,15 @@ def p_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
         )
         even = by(comparisons.AFTER_D, balanced(high), balanced(low))
         choice = by(comparisons.BEFORE_D, with_p(high), HARD)
-        told = verdict(filled, "finds more", "finds fewer", "cannot be told to find more or fewer")
+        told = verdict(filled, "more", "fewer", "not demonstrably more")
         lines.append(
-            f"With {images} on each image, P = {high} {told} right labels of rare classes than "
-            f"P = {low}: {many['rare_right']:,.0f} against {few['rare_right']:,.0f}, which are "
-            f"{many['precision']:.0%} against {few['precision']:.0%} of those given. "
-            f"Before the fine-tuning the student's accuracy on rare classes "
-            f"{_changes(before)} ({in_points(before)} points; against all of U "
-            f"{in_points(choice)}); after a fine-tuning on the long-tailed D it "
-            f"{_changes(after)} ({in_points(after)}), after one that draws D's classes equally "
-            f"often it {_changes(even)} ({in_points(even)})."
+            f"**{images.capitalize()} on each image: with P = {high} rare classes get {told} right "
+            f"labels than with P = {low}**, {many['rare_right']:,.0f} instead of "
+            f"{few['rare_right']:,.0f}; {many['precision']:.0%} instead of {few['precision']:.0%} "
+            f"of what they get is right. The student's accuracy on rare classes before the "
+            f"fine-tuning: {in_points(before)} points (against all of U {in_points(choice)}). "
+            f"After a fine-tuning on the long-tailed D: {in_points(after)}; after one that draws "
+            f"D's classes equally often: {in_points(even)}."
         )
     named = table.assign(arm=table["images"] + ", " + table["arm"])
     return "\n".join(lines) + _diverged(named, "arm")
@@ -212,53 +211,35 @@ def k_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
 
     def by(first: str, k: int, second: str, other: int) -> Interval:
         pair = (comparisons.at(first, k), comparisons.at(second, other))
-        return difference(found, "LeNet-5", *pair)
+        return difference(found, SMALL, *pair)
 
     rise, fall = by(SELECTED, middle, SELECTED, low), by(SELECTED, high, SELECTED, middle)
     purity = table[table["arm"] == SELECTED].groupby("k")["precision"].mean()
     one_class = by(ONE_CLASS, high, SELECTED, high)
-    lines = [
-        f"From K = {low:,} to K = {middle:,} the student's accuracy "
-        f"{verdict(rise, 'rises', 'falls', 'cannot be told to change')} ({in_points(rise)} "
-        f"points), from there to K = {high:,} it "
-        f"{verdict(fall, 'rises', 'falls', 'cannot be told to change')} ({in_points(fall)}), "
-        f"while the pseudo-labels' precision goes from {purity[low]:.0%} over "
-        f"{purity[middle]:.0%} to {purity[high]:.0%}.",
-        f"With P = 1 a class runs out of candidates instead: at K = {high:,} the student "
-        f"{_than(one_class)} one with P = {settings['p']} ({in_points(one_class)}).",
-    ]
+    said = {1: "rises", -1: "falls", 0: "cannot be told to change"}
     quantity, ease = (
         by(RANDOM_TRUE, middle, RANDOM_TRUE, low), by(TOP_TRUE, low, RANDOM_TRUE, low)
     )  # fmt: skip
     taught = by(RANDOM_IMAGES, low, SELECTED, low)
-    lines.append(
-        f"The left side. Quantity: with true labels on random images the same step in K "
-        f"{verdict(quantity, 'gains', 'loses', 'changes nothing that can be told,')} "
-        f"{in_points(quantity)}. Ease: at K = {low:,} the best-ranked images, with true labels "
-        f"too, {_are(ease)} than random ones ({in_points(ease)}). Random images with the "
-        f"teacher's labels {_are(taught)} than its best-ranked ones ({in_points(taught)})."
-    )
     wrong = by(TOP_CORRUPTED, high, TOP_TRUE, high)
     kind = by(SELECTED, high, TOP_CORRUPTED, high)
-    lines.append(
-        f"The right side. Wrong labels, as many as there are at K = {high:,} but at random, "
-        f"{verdict(wrong, 'gain', 'cost', 'change nothing that can be told,')} "
-        f"{in_points(wrong)} against true ones. The teacher's own errors {_are(kind)} than as "
-        f"many random ones ({in_points(kind)})."
-    )
+    lines = [
+        f"**From K = {low:,} to K = {middle:,} the student's accuracy {said[rise.sign]}, from "
+        f"there to K = {high:,} it {said[fall.sign]}**: {in_points(rise)} and {in_points(fall)} "
+        f"points, while the pseudo-labels' precision goes from {purity[low]:.0%} over "
+        f"{purity[middle]:.0%} to {purity[high]:.0%}.",
+        f"With P = 1 a class runs out of candidates instead of taking worse ones: at "
+        f"K = {high:,} that student differs from the one with P = {settings['p']} by "
+        f"{in_points(one_class)}.",
+        f"The left side. Quantity: the same step in K with random images and true labels brings "
+        f"{in_points(quantity)}. Ease: at K = {low:,} the best-ranked images differ from random "
+        f"ones, both with true labels, by {in_points(ease)}. And random images with the teacher's "
+        f"labels differ from its best-ranked ones by {in_points(taught)}.",
+        f"The right side. At K = {high:,} as many wrong labels as D̂ has, but drawn at random, "
+        f"change the accuracy by {in_points(wrong)} against true labels; that the errors are the "
+        f"teacher's own changes it by another {in_points(kind)}.",
+    ]
     return "\n".join(lines) + _diverged(table, "arm")
-
-
-def _than(found: Interval) -> str:
-    return verdict(found, "does better than", "does worse than", "cannot be told apart from")
-
-
-def _are(found: Interval) -> str:
-    return verdict(found, "are better", "are worse", "are not demonstrably better or worse")
-
-
-def _changes(found: Interval) -> str:
-    return verdict(found, "is higher", "is lower", "cannot be told to differ")
 
 
 def _arm(table: pd.DataFrame, arm: str) -> str:

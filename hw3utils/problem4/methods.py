@@ -47,7 +47,7 @@ def lines(settings: Problem4, num_classes: int = 10) -> dict[str, str]:
         ),
         "4.3a": (
             f"K = {s.k:,}, P = {s.p}: {num_classes * s.k:,} labels for {s.pool:,} images. For "
-            f"“D alone (tuned)” the learning rate (of {_one_of(TUNED_RATES)}) and the weight decay "
+            f"“D alone, tuned” the learning rate (of {_one_of(TUNED_RATES)}) and the weight decay "
             f"(of {_one_of(TUNED_DECAYS)}) were chosen on validation images."
         ),
         "4.3b": (

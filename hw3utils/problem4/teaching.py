@@ -24,13 +24,13 @@ TUNED_RATES = (0.02, 0.05)  # tried for the student on D alone, each
 TUNED_DECAYS = (0.0, 1e-3, 1e-2, 3e-2)  # with each of these weight decays
 
 # The arms of 4.3a. All but the first two train on the pool, then on D.
-ALONE, TUNED = "D alone", "D alone (tuned)"
-SELECTED, TAUGHT_ITSELF, RANDOM_IMAGES = "top K", "top K (own labels)", "as many at random"
-HARD, SOFT, CEILING = "all of U", "all of U (soft labels)", "all of U (true labels)"
+ALONE, TUNED = "D alone", "D alone, tuned"
+SELECTED, TAUGHT_ITSELF, RANDOM_IMAGES = "top K", "top K (own labels)", "random images"
+HARD, SOFT, CEILING = "all of U", "all of U (soft)", "all of U (true labels)"
 # The arms of 4.3d, beside SELECTED with the P of the settings, and RANDOM_IMAGES.
 ONE_CLASS = "top K (P = 1)"
-TOP_TRUE, TOP_CORRUPTED = "top K (true labels)", "top K (true labels, corrupted)"
-RANDOM_TRUE = "as many at random (true labels)"
+TOP_TRUE, TOP_CORRUPTED = "top K (true labels)", "top K (corrupted labels)"
+RANDOM_TRUE = "random images (true labels)"
 MECHANISM = (SELECTED, ONE_CLASS, RANDOM_IMAGES, TOP_TRUE, TOP_CORRUPTED, RANDOM_TRUE)
 
 
