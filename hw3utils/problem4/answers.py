@@ -317,3 +317,10 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
         short = lines[:1] + [line for line in lines[1:] if line.startswith(_DIVERGED)]
         rows.append((question, marks, words + " ".join(short), question))
     return rows
+
+
+def levels(table: pd.DataFrame) -> dict[str, float]:
+    """Return the mean test accuracies beside which a student of 4.3d is judged, by name."""
+    small = table[table["network"] == SMALL].groupby("arm")["test_accuracy"].mean()
+    teacher = table.loc[table["arm"] == THE_TEACHER, "test_accuracy"].mean()
+    return {"the teacher": teacher, HARD: small[HARD], TUNED: small[TUNED]}
