@@ -14,13 +14,12 @@ from hw3utils.problem4 import comparisons, methods
 from hw3utils.problem4.comparisons import difference
 from hw3utils.problem4.experiments import LONGER, NOISE_RATES, ONE_WRONG, RANDOM, ZIPF
 from hw3utils.problem4.labels import RESAMPLING_RULES
-from hw3utils.problem4.recipes import STUDENT, TEACHER
+from hw3utils.problem4.recipes import STUDENT, TEACHER, Stage
 from hw3utils.problem4.tables import (
     NETWORKS,
     ONE_GARMENT,
     THE_TEACHER,
     TWO_GARMENTS,
-    count_diverged,
 )
 from hw3utils.problem4.teaching import (
     ALONE,
@@ -38,30 +37,11 @@ from hw3utils.problem4.teaching import (
     balanced,
     with_p,
 )
+from hw3utils.problem4.wording import DIVERGED, diverged, in_points, mean, verdict
 from hw3utils.settings import Problem4
 from hw3utils.training.intervals import Interval
 
 SMALL, LARGE = NETWORKS[STUDENT], NETWORKS[TEACHER]
-MOST_POINTS = 100  # a wider interval says nothing: two seeds can give one
-UNKNOWN = "cannot be told from 0"
-_DIVERGED = "Diverged, and left out of the means:"
-
-
-def in_points(found: Interval) -> str:
-    """Return a difference in percentage points, with its interval where that says anything."""
-    if pd.isna(found.mean):
-        return "unknown"
-    parts = []
-    if found.high - found.low < MOST_POINTS:
-        parts.append(f"{found.low:+.1f} to {found.high:+.1f}")
-    if found.sign == 0:
-        parts.append(UNKNOWN)
-    return f"{found.mean:+.1f} ({', '.join(parts)})".replace("-", "−")
-
-
-def verdict(found: Interval, more: str, less: str, unknown: str) -> str:
-    """Return ``more``, ``less`` or, where the interval holds zero or is not known, ``unknown``."""
-    return {1: more, -1: less, 0: unknown}[found.sign]
 
 
 def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFrame) -> str:
@@ -78,7 +58,7 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
         }
         told = verdict(costs[0.25], "gains from", "loses by", "cannot be told to lose by")
         said = ", ".join(f"{rate:.0%} noise {in_points(cost)}" for rate, cost in costs.items())
-        level = _mean(noise[noise["noise"] == 0.0], column)
+        level = mean(noise[noise["noise"] == 0.0], column)
         lines.append(f"**{name} {told} 25% noise**: against {level} without noise, {said} points.")
     longer = difference(found, comparisons.LOSS, LONGER, comparisons.USUAL)
     told = verdict(
@@ -91,7 +71,7 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
         difference(found, judge, one, many) for judge in (comparisons.OWN, comparisons.LINEAR)
     )
     levels = [
-        _mean(table[table["noise"] == 0.5], "own_accuracy")
+        mean(table[table["noise"] == 0.5], "own_accuracy")
         for table in (controls[controls["control"] == ONE_WRONG], noise)
     ]
     lines.append(
@@ -100,7 +80,7 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
         f"points; for the features the difference is {in_points(features)}."
     )
     trained = noise[noise["noise"] != RANDOM].astype({"noise": float})
-    return "\n".join(lines) + _diverged(trained, "noise", "{:.0%} noise")
+    return "\n".join(lines) + diverged(trained, "noise", "{:.0%} noise")
 
 
 def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -128,7 +108,7 @@ def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     lines[2] = (
         f"**What is left after the transfer: a gain that can be told for {told}.** {lines[2]}"
     )
-    return "\n".join(lines) + _diverged(table, "rule")
+    return "\n".join(lines) + diverged(table, "rule")
 
 
 def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
@@ -160,7 +140,7 @@ def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
         f"({_arm(large, ALONE)}): top K {in_points(own)}, all of U {in_points(all_own)}."
     )
     named = table.assign(arm=table["network"] + ", " + table["arm"])
-    return "\n".join(lines) + _diverged(named, "arm")
+    return "\n".join(lines) + diverged(named, "arm")
 
 
 def p_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
@@ -192,7 +172,7 @@ def p_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
             f"D's classes equally often: {in_points(even)}."
         )
     named = table.assign(arm=table["images"] + ", " + table["arm"])
-    return "\n".join(lines) + _diverged(named, "arm")
+    return "\n".join(lines) + diverged(named, "arm")
 
 
 def several_labels_answer(counts: pd.Series) -> str:
@@ -239,27 +219,33 @@ def k_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
         f"change the accuracy by {in_points(wrong)} against true labels; that the errors are the "
         f"teacher's own changes it by another {in_points(kind)}.",
     ]
-    return "\n".join(lines) + _diverged(table, "arm")
+    names = [comparisons.at(*row) for row in table[["arm", "k"]].itertuples(index=False)]
+    return "\n".join(lines) + diverged(table.assign(arm=names), "arm")
+
+
+def few_images_answer(
+    table: pd.DataFrame, students: pd.DataFrame, settings: Mapping[str, Any]
+) -> str:
+    """Return at which K a student lies below D alone, and how often it sees its few images."""
+    alone = levels(students)[TUNED]
+    paper = table[table["arm"] == SELECTED].groupby("k")[["accuracy", "rows"]].mean()
+    below = paper[paper["accuracy"] < alone]
+    if below.empty:
+        return f"No K gives a student below LeNet-5 on D alone, tuned ({alone:.1%})."
+    k, rows = int(below.index[0]), below["rows"].iloc[0]
+    shown = settings["student_updates"] * Stage.batch_size / rows
+    true = table[(table["arm"] == RANDOM_TRUE) & (table["k"] == k)]["accuracy"].mean()
+    names = ", ".join(f"{k:,}" for k in below.index)
+    return (
+        f"In the mean the student lies below LeNet-5 on D alone, tuned ({alone:.1%}), at K = "
+        f"{names}. Every student has the same number of updates, so at K = {k:,} it sees each of "
+        f"its {rows:,.0f} labels {shown:,.0f} times: {below['accuracy'].iloc[0]:.1%}. As many "
+        f"random images with true labels give {true:.1%}."
+    )
 
 
 def _arm(table: pd.DataFrame, arm: str) -> str:
-    return _mean(table[table["arm"] == arm], "test_accuracy")
-
-
-def _mean(rows: pd.DataFrame, column: str) -> str:
-    """Return the mean of an accuracy as text; unknown where all runs diverged."""
-    mean = rows[column].mean()
-    return "unknown" if pd.isna(mean) else f"{mean:.1%}"
-
-
-def _diverged(table: pd.DataFrame, by: str, name: str = "{}") -> str:
-    """Return a line on the arms that diverged, with how many of their seeds; none, no line."""
-    counts = count_diverged(table, [by])
-    parts = [
-        f"{name.format(arm)} with {row['diverged']} of {row['seeds']} seeds"
-        for arm, row in counts[counts["diverged"] > 0].iterrows()
-    ]
-    return f"\n{_DIVERGED} {'; '.join(parts)}." if parts else ""
+    return mean(table[table["arm"] == arm], "test_accuracy")
 
 
 def record(settings: Problem4, tables: Mapping[str, pd.DataFrame], **more: Any) -> dict[str, Any]:
@@ -314,7 +300,7 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     rows = []
     for question, (marks, words) in _IN_WORDS.items():
         lines = here.get(question, "").splitlines()
-        short = lines[:1] + [line for line in lines[1:] if line.startswith(_DIVERGED)]
+        short = lines[:1] + [line for line in lines[1:] if line.startswith(DIVERGED)]
         rows.append((question, marks, words + " ".join(short), question))
     return rows
 

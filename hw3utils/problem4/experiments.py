@@ -3,6 +3,7 @@
 Descriptions only: which images, which labels, how many updates. `recipes.train_all` follows them.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -88,6 +89,11 @@ def tail_shares(settings: Problem4) -> pd.DataFrame:
     shares = {rule: counts**power for rule, power in RESAMPLING_RULES.items()}
     frame = pd.DataFrame({rule: (w / w.sum()).numpy() for rule, w in shares.items()})
     return frame.set_axis(pd.RangeIndex(1, len(counts) + 1, name="rank"))
+
+
+def with_zipf(settings: Problem4) -> Problem4:
+    """Return the settings with the exponent of hashtags for the tail of 4.2b."""
+    return replace(settings, tail_exponent=ZIPF)
 
 
 def resampling_recipes(train: ImageSet, settings: Problem4) -> dict[tuple[str, int], Recipe]:
