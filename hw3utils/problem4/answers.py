@@ -88,12 +88,12 @@ def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     before, after = comparisons.BEFORE, comparisons.AFTER
     exponent = f"{table['exponent'].iloc[0]:g}"
     measures = {
+        f"All classes (exponent {exponent})": comparisons.transfer(after, "all"),
         "Before the transfer, classes of the tail": comparisons.transfer(before, "tail"),
         "Before the transfer, classes of the head": comparisons.transfer(before, "head"),
-        f"After the transfer, all classes (exponent {exponent})": comparisons.transfer(
-            after, "all"
+        f"After the transfer, with Zipf's exponent, {ZIPF:g}": comparisons.transfer(
+            after, "all", ZIPF
         ),
-        f"The same with Zipf's exponent, {ZIPF:g}": comparisons.transfer(after, "all", ZIPF),
     }
     rules = list(RESAMPLING_RULES)[1:]
     lines = []

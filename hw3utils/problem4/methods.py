@@ -56,7 +56,7 @@ def lines(settings: Problem4, num_classes: int = 10) -> dict[str, str]:
             f"are paired, a rare one always with a common one, each half as wide; D's pictures "
             "are labelled by one of the two, validation pictures show two of one class."
         ),
-        "4.3c": f"The first seed's D̂ with K = {s.k:,} and P = {s.p}.",
+        "4.3c": f"The first seed's D̂ with K = {s.judged_ks[1]:,} and P = {s.p}.",
         "4.3d": (
             f"P = {s.p} except where it says 1. K = {', '.join(f'{k:,}' for k in s.judged_ks)} "
             f"were fixed for the verdict before any result; U has {s.pool // num_classes:,} images "
