@@ -105,9 +105,7 @@ def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
              for rule in rules]  # fmt: skip
     won = [rule for rule, sign in zip(rules, gains, strict=True) if sign == 1]
     told = f"{' and '.join(won)} sampling" if won else "neither rule"
-    lines[2] = (
-        f"**What is left after the transfer: a gain that can be told for {told}.** {lines[2]}"
-    )
+    lines[0] = f"**After the transfer a gain can be told for {told}.** {lines[0]}"
     return "\n".join(lines) + diverged(table, "rule")
 
 

@@ -57,7 +57,8 @@ def compare(question: str, values: pd.DataFrame, pairs: Sequence[Pair]) -> pd.Da
     level = 1 - (1 - TOGETHER) / len(pairs)
     rows = []
     for pair in pairs:
-        mine = values[values["measure"] == pair.measure]
+        both = values["arm"].isin((pair.first, pair.second))
+        mine = values[both & (values["measure"] == pair.measure)]
         found = paired_difference(mine, "value", pair.first, pair.second, level=level)
         row = {"question": question, **pair._asdict()}
         row |= {name: 100 * value for name, value in found._asdict().items()}

@@ -37,7 +37,7 @@ def pictures_of_two(
         torch.cat([part.labels for part in parts]),
         train.class_names,
     )
-    judges = (_two_of_a_kind(part) for part in (splits.validation, splits.test))
+    judges = (two_of_a_kind(part) for part in (splits.validation, splits.test))
     return Splits(pictures, *judges), found
 
 
@@ -70,7 +70,7 @@ def _pool_pairs(each: Collection) -> Tensor:
     return pairs[torch.randperm(len(pairs), generator=seeded(each.seed))]
 
 
-def _two_of_a_kind(images: ImageSet) -> ImageSet:
+def two_of_a_kind(images: ImageSet) -> ImageSet:
     """Return pictures of two garments of one class, each image used once."""
     pairs = []
     for label in range(images.num_classes):
