@@ -288,8 +288,7 @@ class Problem4(Settings):
         },
         "overnight": {
             "n_validation": 6_000,
-            "label_seeds": 5,
-            "student_seeds": 5,
+            "label_seeds": 5, "student_seeds": 5,
             "noise_updates": 1_000,
             "longer_updates": 3_000,
             "tail_updates": 800,
@@ -299,8 +298,7 @@ class Problem4(Settings):
         },
         "full": {
             "n_validation": 12_000,
-            "label_seeds": 5,
-            "student_seeds": 5,
+            "label_seeds": 5, "student_seeds": 5,
             "noise_images": 40_000,
             "noise_updates": 6_000,
             "longer_updates": 12_000,
@@ -313,12 +311,12 @@ class Problem4(Settings):
     }  # fmt: skip
 
     def __post_init__(self) -> None:
-        for judged, tried, number in (("judged_ks", "ks", 3), ("judged_ps", "ps", 2)):
-            asked = getattr(self, judged)
+        for tried, number in (("ks", 3), ("ps", 2)):
+            asked = getattr(self, f"judged_{tried}")
             if list(asked) != sorted(set(asked)) or len(asked) != number:
-                raise ValueError(f"{judged}={asked}: must be {number} numbers that rise")
+                raise ValueError(f"judged_{tried}={asked}: must be {number} numbers that rise")
             if missing := set(asked) - set(getattr(self, tried)):
-                raise ValueError(f"{judged}: {sorted(missing)} must be among {tried} as well")
+                raise ValueError(f"judged_{tried}: {sorted(missing)} must be among {tried} too")
 
 
 def _check_change(name: str, value: Any, default: Any) -> None:
