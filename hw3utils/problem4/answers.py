@@ -56,7 +56,7 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
             rate: difference(found, judge, comparisons.noisy(rate), comparisons.noisy(0))
             for rate in NOISE_RATES[1:]
         }
-        told = verdict(costs[0.25], "gains from", "loses by", "cannot be told to lose by")
+        told = verdict(costs[0.25], "gains from", "loses by", "shows no effect that can be told of")
         said = ", ".join(f"{rate:.0%} noise {in_points(cost)}" for rate, cost in costs.items())
         level = mean(noise[noise["noise"] == 0.0], column)
         lines.append(f"**{name} {told} 25% noise**: against {level} without noise, {said} points.")
