@@ -275,27 +275,30 @@ class Problem4(Settings):
     """Sizes of Problem 4; the defaults, those of `laptop`, take about six minutes on two cores."""
 
     n_train: int = 48_000  # at most as many images as Problem 1 has
-    n_validation: int = 2_000
+    n_validation: int = 4_000
     n_test: int = 10_000
-    label_seeds: int = 3  # repetitions in 4.2
+    label_seeds: int = 2  # repetitions in 4.2
     student_seeds: int = 2  # and in 4.3
     noise_images: int = 20_000  # images with noisy labels
-    noise_updates: int = 1_000  # weight updates on them
+    noise_updates: int = 600  # weight updates on them,
+    longer_updates: int = 1_500  # and where the same is trained for longer
     probe_images: int = 200  # clean images of each class under which frozen features are judged
     tail_largest: int = 4_000  # images of the most frequent class of the long-tailed set
-    tail_exponent: float = 2.0  # Zipf: rank r has tail_largest / r**tail_exponent images
-    tail_updates: int = 800
+    tail_exponent: float = 2.0  # rank r has tail_largest / r**tail_exponent images; Zipf: 1
+    tail_updates: int = 500
     labelled: int = 50  # images of each class in the labelled set D
     pool: int = 30_000  # images in the unlabelled pool U
     teacher_updates: int = 300  # weight updates of the teacher on D
-    student_updates: int = 800  # of the student on D̂
-    finetune_updates: int = 150  # and then on D
-    k: int = 3_000  # images for each class, where K is not what is varied
+    student_updates: int = 500  # of the student on D̂
+    finetune_updates: int = 100  # and then on D
+    k: int = 1_000  # images for each class, where K is not what is varied
     p: int = 3  # classes for each image, where P is not what is varied
-    ks: tuple[int, ...] = (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000)  # of 4.3d
+    ks: tuple[int, ...] = (100, 1_000, 3_000, 6_000)  # of 4.3d
+    judged_ks: tuple[int, ...] = (100, 3_000, 6_000)  # between which it is asked: rise or fall?
     ps: tuple[int, ...] = (1, 2, 3, 5)  # of 4.3b
-    rare_classes: int = 3  # in 4.3b: classes that are rare in the pool,
-    rare_images: int = 150  # images of each of them,
+    judged_ps: tuple[int, ...] = (1, 3)  # between which it is asked what P > 1 brings
+    rare_classes: int = 3  # in 4.3b: classes of which D has
+    rare_labelled: int = 4  # so few images each,
     rare_k: int = 1_500  # and K
     temperature: float = 2.0  # of distillation with soft labels
 
@@ -304,29 +307,39 @@ class Problem4(Settings):
             "n_train": 4_000,
             "n_validation": 300,
             "n_test": 300,
-            "label_seeds": 1,
-            "student_seeds": 1,
             "noise_images": 1_500,
-            "noise_updates": 80,
+            "noise_updates": 60,
+            "longer_updates": 90,
             "probe_images": 30,
             "tail_largest": 300,
-            "tail_updates": 80,
+            "tail_updates": 60,
             "labelled": 20,
             "pool": 2_500,
-            "teacher_updates": 60,
-            "student_updates": 80,
-            "finetune_updates": 15,
-            "k": 150,
-            "ks": (25, 150, 500),
-            "rare_images": 30,
-            "rare_k": 100,
+            "teacher_updates": 40,
+            "student_updates": 40,
+            "finetune_updates": 30,
+            "k": 80,
+            "ks": (25, 250, 500),
+            "judged_ks": (25, 250, 500),
+            "ps": (1, 3),
+            "rare_k": 120,
         },
-        "overnight": {"label_seeds": 5, "student_seeds": 5},
+        "overnight": {
+            "n_validation": 6_000,
+            "label_seeds": 5, "student_seeds": 5,
+            "noise_updates": 1_000,
+            "longer_updates": 3_000,
+            "tail_updates": 800,
+            "student_updates": 1_500,
+            "finetune_updates": 150,
+            "ks": (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000),
+        },
         "full": {
             "n_validation": 12_000,
-            "student_seeds": 3,
+            "label_seeds": 5, "student_seeds": 5,
             "noise_images": 40_000,
             "noise_updates": 6_000,
+            "longer_updates": 12_000,
             "tail_updates": 2_000,
             "student_updates": 3_000,
             "finetune_updates": 300,
@@ -334,6 +347,14 @@ class Problem4(Settings):
                    8_000),
         },
     }  # fmt: skip
+
+    def __post_init__(self) -> None:
+        for tried, number in (("ks", 3), ("ps", 2)):
+            asked = getattr(self, f"judged_{tried}")
+            if list(asked) != sorted(set(asked)) or len(asked) != number:
+                raise ValueError(f"judged_{tried}={asked}: must be {number} numbers that rise")
+            if missing := set(asked) - set(getattr(self, tried)):
+                raise ValueError(f"judged_{tried}: {sorted(missing)} must be among {tried} too")
 
 
 def _check_change(name: str, value: Any, default: Any) -> None:

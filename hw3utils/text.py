@@ -56,19 +56,6 @@ def percentages(means: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame
     return pd.DataFrame(texts)
 
 
-def differences(
-    table: pd.DataFrame, column: str, by: str, one: object, other: object
-) -> tuple[float, float]:
-    """Return mean and standard deviation of a column's differences, in percentage points.
-
-    ``column`` where ``by`` is ``one`` minus where it is ``other``, paired by ``seed``. A pair with
-    a NaN does not count; the deviation is NaN with fewer than two pairs, the mean with none.
-    """
-    pivot = table.pivot(index="seed", columns=by, values=column).astype(float)
-    found = 100 * (pivot[one] - pivot[other])
-    return float(found.mean()), float(found.std())
-
-
 def points(mean: float, sd: float) -> str:
     """Return a difference in points with its sign, and its spread where there are seeds."""
     return _with_spread(mean, sd, "+.1f").replace("-", "−")

@@ -53,6 +53,7 @@ from hw3utils.problem4 import recipes
 from hw3utils.problem4.labels import (
     RESAMPLING_RULES,
     add_label_noise,
+    add_pair_noise,
     draw_long_tail,
     resample,
     zipf_counts,
@@ -189,6 +190,9 @@ CALLS = [
     ("stacked_receptive_field", (whole, whole), receptive_field.stacked_receptive_field, None),
     ("add_label_noise", (labelled, number, whole, seeds),
      lambda labels, rate, n, s: add_label_noise(labels, rate, n, generator(s)),
+     lambda found: found.dtype == torch.int64 or pytest.fail(str(found))),
+    ("add_pair_noise", (labelled, number, whole, seeds),
+     lambda labels, rate, n, s: add_pair_noise(labels, rate, n, generator(s)),
      lambda found: found.dtype == torch.int64 or pytest.fail(str(found))),
     ("draw_long_tail", (labelled, st.lists(whole, max_size=4), seeds),
      lambda labels, counts, s: draw_long_tail(labels, counts, generator(s)), None),

@@ -21,7 +21,7 @@ from hw3utils.problem1.experiments import (
     SHRINKING,
     STABLE_GROWING,
 )
-from hw3utils.training.intervals import Interval, mean_interval
+from hw3utils.training.intervals import Interval, mean_interval, paired_difference
 from hw3utils.training.runs import FitResult
 
 LAWS = (SHRINKING, ROOT, QUARTER)
@@ -172,7 +172,7 @@ def answer_batch_size(
         for law, found in distances.groupby("law", sort=False)["distance"]
     }
     rivals = {
-        law: tables.paired_difference(distances, "distance", law, SHRINKING, by="law")
+        law: paired_difference(distances, "distance", law, SHRINKING, by="law")
         for law in (ROOT, QUARTER)
     }
     signs = {found.sign for found in rivals.values()}
@@ -180,7 +180,7 @@ def answer_batch_size(
     null = Interval(np.mean(between), min(between), max(between)) if between else Interval(*_NAN)
 
     def compared(column: str, arm: str) -> Interval:
-        return tables.paired_difference(scores, column, arm, EQUAL_EPOCHS)
+        return paired_difference(scores, column, arm, EQUAL_EPOCHS)
 
     accuracy, stable = (compared("test_accuracy", arm) for arm in (GROWING, STABLE_GROWING))
     paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
@@ -269,7 +269,7 @@ def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
     )
     sizes = sorted(set(curves["batch_size"]) - {REFERENCE_BATCH})
     apart = {
-        size: tables.paired_difference(curves, "log_loss", size, REFERENCE_BATCH, by="batch_size")
+        size: paired_difference(curves, "log_loss", size, REFERENCE_BATCH, by="batch_size")
         for size in sizes
     }
     failed = set(curves[curves["failed"]]["batch_size"])
@@ -309,7 +309,7 @@ def same_updates_answer(runs: Sequence[FitResult]) -> str:
     """Return whether noise matters where the learning rates and the updates are the same."""
     table = tables.sweep_table(runs)
     sizes = sorted(set(table["batch_size"]))
-    found = tables.paired_difference(table, "validation_loss", sizes[-1], sizes[0], by="batch_size")
+    found = paired_difference(table, "validation_loss", sizes[-1], sizes[0], by="batch_size")
     words = {1: "a higher", -1: "a lower", 0: "no demonstrably different"}[found.sign]
     return (
         f"With as many updates at the same rate, batch size {sizes[-1]} ends with {words} "

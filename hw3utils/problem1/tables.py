@@ -8,7 +8,7 @@ import pandas as pd
 
 from hw3utils.problem1.experiments import BATCH_SIZES, GROWING
 from hw3utils.problem1.learning_rates import RULES, RangeTest, mean_curve
-from hw3utils.training.intervals import Interval, mean_interval
+from hw3utils.training.intervals import mean_interval, paired_difference
 from hw3utils.training.runs import FitResult
 
 SCORES = ("train_loss", "validation_loss", "validation_accuracy")
@@ -111,22 +111,6 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     table.insert(2, "diverged", grouped["diverged"].sum())
     table.insert(3, "relapsed", grouped["relapsed"].sum())
     return table
-
-
-def paired_difference(
-    scores: pd.DataFrame,
-    column: str,
-    first: str,
-    second: str,
-    by: str = "arm",
-    level: float = 0.95,
-) -> Interval:
-    """Return the mean of ``column`` in one arm minus the other, paired by seed, with its interval.
-
-    A pair with a NaN makes it NaN: nothing is said about arms of which a run is missing.
-    """
-    wide = scores.pivot(index="seed", columns=by, values=column)
-    return mean_interval((wide[first] - wide[second]).to_numpy(), level)
 
 
 def differences(

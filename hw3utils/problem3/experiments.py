@@ -171,9 +171,11 @@ def compare_outcomes(
     """Finetune small runs in bf16 and in float32, by approach, whether it is bf16, and seed.
 
     They are judged on the validation images: the test set stays shut. ``heads`` as `finetunings`
-    takes them.
+    takes them. Nothing is compared where the dataset has too few images.
     """
-    size = Size(min(ARITHMETIC_SIZE.images, len(setup.parts.train)), ARITHMETIC_SIZE.epochs)
+    size = ARITHMETIC_SIZE
+    if len(setup.parts.train) < size.images:
+        return {}
     runs = [
         Arm(approach, *size, RATES[approach], seed)
         for approach in (ALL_LAYERS, PROBE_FROZEN)

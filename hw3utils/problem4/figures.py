@@ -1,7 +1,8 @@
-"""Figures of Problem 4: noise, resampling, students, K and P.
+"""Figures of Problem 4: noise, resampling, students and P; those of K are in `k_figures`.
 
 ``means`` are those of `tables.mean_and_spread`: each accuracy with its spread, and of how many
-seeds; those that diverged are counted in red below the mean that they are not in.
+seeds; those that diverged are counted in red below the mean that they are not in. ``found`` are
+differences with their intervals, from `comparisons`.
 """
 
 from collections.abc import Sequence
@@ -15,42 +16,55 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hw3utils.data.images import ImageSet
-from hw3utils.problem4.tables import count_diverged
+from hw3utils.problem4.recipes import TEACHER
+from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
+from hw3utils.problem4.teaching import (
+    ALONE,
+    HARD,
+    balanced,
+    with_p,
+)
 from hw3utils.style import COLOURS, MARKERS, show
+from hw3utils.training.intervals import Interval, mean_interval
 
 BLUE, RED, GREEN, PINK = COLOURS[:4]
 GREY, LIGHT_GREY, DARK_RED = "#777777", "#BBBBBB", "#A00000"
-FIRST, SECOND = {"color": BLUE, "marker": "o"}, {"color": RED, "marker": "s"}
 
 
-def noise_curve(means: pd.DataFrame, random_name: str) -> Figure:
-    """Draw test accuracy against label noise: frozen features, and the network's own last layer.
+def noise_curves(means: pd.DataFrame, controls: pd.DataFrame, random_name: str) -> Figure:
+    """Draw test accuracy against label noise for both judges, with the controls beside it.
 
     ``means`` are those of ``linear_accuracy`` and ``own_accuracy`` by ``noise``; the row whose
-    noise is ``random_name`` gives the line below.
+    noise is ``random_name`` gives the line below; ``controls`` likewise, by ``control`` too.
     """
-    figure, axes = plt.subplots()
-    trained = means[means["noise"] != random_name]
-    noise = 100 * trained["noise"].astype(float)
-    frozen = {"label": "linear classifier on the frozen features", **FIRST}
-    own = {"label": "the network's own last layer", "linestyle": "--", **SECOND}
-    _errors(axes, noise - 0.25, trained, "linear_accuracy", **frozen)
-    _errors(axes, noise + 0.25, trained, "own_accuracy", **own)
-    _mark_diverged(axes, noise, trained)
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.9), sharey=True)
+    trained = means[means["noise"] != random_name].assign(control="many wrong classes")
+    curves = pd.concat([trained, controls]).astype({"noise": float}).groupby("control", sort=False)
     floor = 100 * float(means.loc[means["noise"] == random_name, "linear_accuracy"].iloc[0])
-    axes.axhline(floor, color=GREY, linestyle=":", linewidth=1.4, label="linear, random features")
-    axes.set(xticks=noise, xlabel="labels replaced before pre-training (%)")
-    axes.set_ylabel("test accuracy (%)")
-    axes.set_title("Label noise in pre-training, judged on clean labels")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.08))
+    titles = {
+        "linear_accuracy": "Linear classifier on frozen features", "own_accuracy": "Own last layer"
+    }  # fmt: skip
+    for axes, (column, title) in zip(panels, titles.items(), strict=True):
+        for shift, (name, rows) in enumerate(curves):
+            places = 100 * rows["noise"] + 0.5 * (shift - 1)
+            look = {"color": COLOURS[shift], "marker": MARKERS[shift], "label": name}
+            _errors(axes, places, rows, column, **look)
+            mark_diverged(axes, places, rows)
+        if column == "linear_accuracy":
+            axes.axhline(floor, color=GREY, linestyle=":", label="random features")
+        axes.set(xticks=100 * trained["noise"].astype(float), title=title)
+        axes.set_xlabel("labels replaced before pre-training (%)")
+    panels[0].set_ylabel("test accuracy (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
-def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.DataFrame) -> Figure:
-    """Draw what each rule does to the classes' shares, and accuracies before and after transfer.
+def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    """Draw what each rule does to the classes' shares, and what it wins before and after transfer.
 
     ``counts`` are images of each rank; the rows of ``shares`` are ranks, its columns rules;
-    ``means`` are those of ``own_accuracy`` and ``linear_accuracy`` by ``rule`` and ``band``.
+    ``table`` is `tables.resampling_table`. Dots are differences to natural sampling, paired by
+    seed, with 95 % intervals, each for itself.
     """
     figure, (left, before, after) = plt.subplots(
         1, 3, figsize=(10.5, 3.9), width_ratios=(1, 1.1, 1.1)
@@ -62,120 +76,128 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, means: pd.Dat
     left.yaxis.set_minor_locator(NullLocator())
     left.set(xticks=shares.index, ylabel="share of the draws (%)", title="What is drawn")
     left.set_xlabel(f"class by frequency ({counts[0]:,} to {counts[-1]:,} images)")
-    left.legend(title="sampling", loc="lower left")
-    bands = list(dict.fromkeys(means["band"]))
-    panels = (
-        (before, "own_accuracy", "Before the transfer: own head"),
-        (after, "linear_accuracy", "After it: linear, balanced set"),
-    )
+    panels = ((before, "own_accuracy", "Before the transfer: own last layer"),
+              (after, "linear_accuracy", "After it: linear classifier"))  # fmt: skip
+    bands = list(dict.fromkeys(table["band"]))
     for axes, column, title in panels:
-        for number, (rule, colour) in enumerate(zip(shares, COLOURS, strict=False)):
-            rows = means[means["rule"] == rule].set_index("band").loc[bands]
-            places = np.arange(len(bands)) + 0.26 * (number - 1)
-            axes.bar(
-                places, 100 * rows[column], 0.24, color=colour, yerr=100 * rows[f"{column}_sd"],
-                error_kw={"elinewidth": 1, "capsize": 2, "ecolor": "#333333"},
-            )  # fmt: skip
-            _mark_diverged(axes, places, rows)
+        means = []
+        for number, rule in enumerate(list(shares)[1:], start=1):
+            for place, band in enumerate(bands):
+                wide = table[table["band"] == band].pivot(
+                    index="seed", columns="rule", values=column
+                )
+                gain = mean_interval(100 * (wide[rule] - wide["natural"]).to_numpy())
+                means.append(gain.mean)
+                look = {"color": COLOURS[number], "marker": MARKERS[number]}
+                interval(axes, place + 0.24 * (number - 1.5), gain, **look)
+        axes.axhline(0, color=GREY, linewidth=1)
         axes.set_xticks(range(len(bands)), bands)
-        axes.set(ylim=(0, 100), title=title)
+        axes.set(title=title, xlim=(-0.5, len(bands) - 0.5))
+        axes.set_ylim(*limits(axes.get_ylim(), means))
         axes.grid(visible=False, axis="x")
-    before.set_ylabel("test accuracy (%)")
+    before.set_ylabel("points gained over natural sampling")
+    figure.legend(
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, title="sampling"
+    )
     return figure
 
 
-def students(table: pd.DataFrame) -> Figure:
-    """Draw each arm's test accuracy: a dot for each seed, a bar for the mean.
+def students(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
+    """Draw each arm's test accuracy by seed, and beside it the differences that are judged.
 
-    ``table`` has the columns ``arm``, ``seed``, ``test_accuracy`` and ``diverged``; the teacher's
-    arm is called ``teacher``.
+    ``table`` is `tables.students_table`, ``found`` what `comparisons.students` returns of it.
     """
-    figure, axes = plt.subplots(figsize=(7, 3.2))
-    counts = count_diverged(table, ["arm"])[::-1]
-    arms = list(counts.index)
-    for row, arm in enumerate(arms):
-        values = 100 * table.loc[table["arm"] == arm, "test_accuracy"].dropna()
-        if lost := counts.loc[arm, "diverged"]:
-            axes.text(
-                0.01, row, f"× {lost} of {counts.loc[arm, 'seeds']} diverged", color=DARK_RED,
-                fontsize=8, va="center", transform=axes.get_yaxis_transform(),
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.6), width_ratios=(1, 1))
+    arms = list(dict.fromkeys(zip(table["network"], table["arm"], strict=True)))
+    arms.sort(key=lambda names: (list(NETWORKS.values()).index(names[0]), names[1] == THE_TEACHER))
+    for row, (network, arm) in enumerate(reversed(arms)):
+        mine = table[(table["network"] == network) & (table["arm"] == arm)]
+        colour = _colour(network)
+        values = 100 * mine["test_accuracy"].dropna()
+        left.plot(values, [row] * len(values), "o", color=colour, alpha=0.5, markersize=5)
+        left.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2.4)
+        if lost := int(mine["diverged"].sum()):
+            left.text(
+                0.01, row, f"× {lost} of {len(mine)} diverged", color=DARK_RED, fontsize=8,
+                va="center", transform=left.get_yaxis_transform(),
             )  # fmt: skip
-        if values.empty:
-            continue
-        colour = RED if arm == "teacher" else BLUE
-        axes.plot(values, [row] * len(values), "o", color=colour, alpha=0.55, markersize=7)
-        mean = float(values.mean())
-        axes.plot([mean, mean], [row - 0.28, row + 0.28], color=colour, linewidth=2.6)
-        axes.annotate(
-            f"{mean:.1f}", (mean, row + 0.3), (0, 1), textcoords="offset points", ha="center",
-            fontsize=9,
-        )  # fmt: skip
-    axes.set_yticks(range(len(arms)), arms)
-    axes.margins(x=0.08)
-    axes.set_ylim(-0.5, len(arms) - 0.25)
-    axes.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
-    axes.set_title("A student that learns from the teacher's labels, in three ways")
+    left.set_yticks(range(len(arms)), [arm for _, arm in reversed(arms)])
+    for label, (network, _) in zip(left.get_yticklabels(), reversed(arms), strict=True):
+        label.set_color(_colour(network))
+    left.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
+    left.set_title("LeNet-5 (blue) and the teacher's network (red)")
+    left.grid(visible=False, axis="y")
+    _forest(right, found)
+    right.set_title("Differences, paired by seed")
+    return figure
+
+
+def _colour(network: str) -> str:
+    return RED if network == NETWORKS[TEACHER] else BLUE
+
+
+def _forest(axes: Axes, found: pd.DataFrame) -> None:
+    """Draw one difference with its interval in each row; grey where it cannot be told from 0."""
+    for row, each in enumerate(found[::-1].itertuples()):
+        gain = Interval(each.mean, each.low, each.high)
+        colour = {1: GREEN, -1: RED, 0: GREY}[gain.sign]
+        axes.plot(gain.mean, row, "o", color=colour)
+        axes.plot([gain.low, gain.high], [row, row], color=colour)  # NaN draws nothing
+    axes.axvline(0, color=GREY, linewidth=1)
+    names = [f"{each.first} − {each.second}" for each in found[::-1].itertuples()]
+    axes.set_yticks(range(len(found)), names)
+    for label, measure in zip(axes.get_yticklabels(), found["measure"][::-1], strict=True):
+        label.set_color(_colour(measure))
+    axes.set_xlim(*limits(axes.get_xlim(), found["mean"]))
+    axes.set_xlabel("percentage points; grey: cannot be told from 0")
     axes.grid(visible=False, axis="y")
+
+
+def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
+    """Draw what P does for rare classes: the labels they get, and the student's accuracy on them.
+
+    ``means`` are those of `tables.rare_table` by ``images`` and ``arm``. Above one garment on each
+    image, below two.
+    """
+    figure, panels = plt.subplots(2, 2, figsize=(10, 6.4), sharex="col")
+    arms = [*map(with_p, ps), HARD, ALONE, *(balanced(p) for p in (ps[0], ps[-1]))]
+    for (left, right), images in zip(panels, (ONE_GARMENT, TWO_GARMENTS), strict=True):
+        rows = means[means["images"] == images].set_index("arm")
+        given = rows.loc[[with_p(p) for p in ps]]
+        places = np.arange(len(given))
+        left.bar(places, given["rare_right"], 0.6, color=GREEN, label="right")
+        wrong = given["rare_rows"] - given["rare_right"]
+        left.bar(places, wrong, 0.6, bottom=given["rare_right"], color=LIGHT_GREY, label="wrong")
+        left.set(ylabel="labels of rare classes", title=f"{images.capitalize()}: what P finds")
+        left.set_xticks(places, given.index)
+        known = [arm for arm in arms if arm in rows.index]
+        judged = rows.loc[known]
+        places = np.arange(len(known))
+        _errors(right, places - 0.1, judged, "before", color=BLUE, marker="o", linestyle="",
+                label="before the fine-tuning")  # fmt: skip
+        _errors(right, places + 0.1, judged, "after", color=RED, marker="s", linestyle="",
+                label="after it")  # fmt: skip
+        mark_diverged(right, places, judged)
+        right.set(ylabel="accuracy on rare classes (%)", ylim=(-4, 104))
+        right.set_title(f"{images.capitalize()}: the student, validation images")
+        right.set_xticks(places, [arm.replace(" (", "\n(") for arm in known], fontsize=8)
+    for axes in panels[0]:
+        axes.legend(loc="upper center", ncols=2)
+    top = 1.25 * float(means["rare_rows"].max())
+    for left, _ in panels:
+        left.set_ylim(0, top)
     return figure
 
 
-def p_panels(means: pd.DataFrame) -> Figure:
-    """Draw what P does for the classes that are rare in the pool: labels, recall, accuracy.
-
-    ``means`` are those of `tables.p_table` by ``p``.
-    """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10.5, 3.7))
-    places = np.arange(len(means))
-    left.bar(places, means["rare_right"], 0.6, color=GREEN, label="right")
-    left.bar(
-        places, means["rare_rows"] - means["rare_right"], 0.6, bottom=means["rare_right"],
-        color=LIGHT_GREY, label="wrong",
-    )  # fmt: skip
-    left.set(ylabel="pseudo-labels that name a rare class", title="Labels that rare classes get")
-    left.set_ylim(top=1.25 * float(means["rare_rows"].max()))
-    left.legend(ncols=2, loc="upper left")
-    _errors(middle, places, means, "rare_recall", color=GREEN, marker="o", label="recall")
-    _errors(middle, places, means, "rare_precision", color=PINK, marker="s", label="precision")
-    middle.set(ylim=(0, 100), ylabel="rare classes (%)", title="How many are found, how clean")
-    middle.legend()
-    _errors(right, places, means, "other_accuracy", label="other classes", **FIRST)
-    _errors(right, places, means, "rare_accuracy", label="rare classes", **SECOND)
-    _mark_diverged(right, places, means)
-    right.set(ylabel="student's test accuracy (%)", title="The student")
-    right.legend()
-    for axes in (left, middle, right):
-        axes.set_xticks(places, [str(p) for p in means["p"]])
-        axes.set_xlabel("P, classes for each image")
-    return figure
-
-
-def k_curve(means: pd.DataFrame, curve: pd.DataFrame, baseline: float, p: int) -> Figure:
-    """Draw the student's accuracy, and below it the pseudo-labels' precision, against K.
-
-    ``means`` are those of ``test_accuracy`` by ``k``, of students trained with the ``p`` given,
-    whose line is drawn boldly below; ``curve`` has the columns ``p``, ``k`` and ``precision``, also
-    for other P, which need no training. ``baseline`` is the test accuracy of the student that saw
-    D alone.
-    """
-    figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6.2), sharex=True)
-    _errors(above, means["k"], means, "test_accuracy", label=f"student, P = {p}", **FIRST)
-    _mark_diverged(above, means["k"], means)
-    above.axhline(100 * baseline, color=GREY, linestyle="--", linewidth=1.2, label="on D alone")
-    above.set(ylabel="test accuracy (%)", title="The student's accuracy")
-    above.legend(loc="best")
-    for (other, rows), colour, marker in zip(
-        curve.groupby("p", sort=True), (COLOURS[4], COLOURS[5], BLUE, PINK), MARKERS, strict=False
+def pictures_of_two(pictures: ImageSet, second: Sequence[int], n: int = 8) -> Figure:
+    """Draw the first ``n`` pictures of two garments; the one that is not the label in brackets."""
+    figure, panels = plt.subplots(1, n, figsize=(1.3 * n, 1.9))
+    for axes, image, label, other in zip(
+        panels, pictures.images, pictures.labels.tolist(), second, strict=False
     ):
-        below.plot(
-            rows["k"], 100 * rows["precision"], marker=marker, label=f"P = {other}",
-            color=BLUE if other == p else colour, linewidth=2.6 if other == p else 1.3,
-        )  # fmt: skip
-    below.set_xscale("log")
-    below.set_xticks(list(means["k"]), [f"{k:,}" for k in means["k"]], rotation=30)
-    below.xaxis.set_minor_locator(NullLocator())
-    below.set_xlabel("K, images for each class (log scale)")
-    below.set(ylabel="right pseudo-labels (%)", title="Its teaching material: the precision of D̂")
-    below.legend(loc="lower left")
+        show(axes, image)
+        names = pictures.class_names
+        axes.set_title(f"{names[label]}\n({names[other]})", fontsize=8, loc="center")
     return figure
 
 
@@ -203,13 +225,27 @@ def several_labels(images: ImageSet, found: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
+def limits(drawn: tuple[float, float], means: Sequence[float]) -> tuple[float, float]:
+    """Return the limits of an axis: as drawn, cut where two seeds give endless intervals."""
+    most = 2 * max(5.0, float(np.nanmax(np.abs([0.0, *means]))))
+    return max(drawn[0], -most), min(drawn[1], most)
+
+
+def interval(axes: Axes, place: float, found: Interval, **look: Any) -> None:
+    """Draw a mean with its interval, where that is known."""
+    reach = None
+    if not np.isnan(found.low):
+        reach = [[found.mean - found.low], [found.high - found.mean]]
+    axes.errorbar(place, found.mean, yerr=reach, capsize=3, elinewidth=1, **look)
+
+
 def _errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **look: Any) -> None:
     """Draw means in percent with error bars of one standard deviation, where there are seeds."""
     spread = 100 * means[f"{column}_sd"].fillna(0)
     axes.errorbar(places, 100 * means[column], yerr=spread, capsize=3, elinewidth=1, **look)
 
 
-def _mark_diverged(axes: Axes, places: Any, means: pd.DataFrame) -> None:
+def mark_diverged(axes: Axes, places: Any, means: pd.DataFrame) -> None:
     """Write at the foot of the axes, below each mean, how many of its seeds diverged, if any."""
     box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.7}
     for place, lost, seeds in zip(places, means["diverged"], means["seeds"], strict=True):

@@ -41,6 +41,24 @@ def add_label_noise(
     return noisy
 
 
+def add_pair_noise(
+    labels: Tensor, rate: float, num_classes: int, generator: torch.Generator
+) -> Tensor:
+    """Return labels (N,), int64, of which exactly ``round(rate · N)`` name the next class instead.
+
+    Class c becomes c + 1, the last one becomes 0: as many wrong labels as `add_label_noise` makes,
+    but all wrong in the same way. Raises a ValueError where the rate is not in [0, 1], or a label
+    is not in 0..num_classes − 1.
+    """
+    _class_counts(labels, num_classes)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate={rate!r}: must lie in 0..1")
+    chosen = torch.randperm(len(labels), generator=generator)[: round(rate * len(labels))]
+    noisy = labels.clone()
+    noisy[chosen] = (labels[chosen] + 1) % num_classes
+    return noisy
+
+
 def zipf_counts(num_classes: int, largest: int, exponent: float) -> list[int]:
     """Return the number of images for each rank r = 1, 2, …: ``largest / r**exponent``, at least 1.
 

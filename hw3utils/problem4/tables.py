@@ -13,11 +13,27 @@ import torch
 from torch import Tensor
 
 from hw3utils.data.images import ImageSet
-from hw3utils.problem4.experiments import BANDS, Collection, select, shuffled_classes
+from hw3utils.problem4.experiments import BANDS, shuffled_classes
 from hw3utils.problem4.pseudo_labels import PseudoLabels
+from hw3utils.problem4.recipes import STUDENT, TEACHER
+from hw3utils.problem4.teaching import (
+    MECHANISM,
+    ONE_CLASS,
+    RANDOM_IMAGES,
+    SELECTED,
+    TOP_CORRUPTED,
+    TUNED,
+    Collection,
+    select,
+    with_p,
+)
 from hw3utils.settings import Problem4
 
 Outcome = Mapping[str, Any]  # of one recipe, from `recipes.train_all`
+ONE_GARMENT, TWO_GARMENTS = "one garment", "two garments"  # on each image of 4.3b
+NETWORKS = {STUDENT: "LeNet-5", TEACHER: "teacher's network"}
+THE_TEACHER = "teacher"
+_JUDGED = {"linear_accuracy": "probe_test_hits", "own_accuracy": "test_hits"}
 _STUDENT = {"validation_accuracy": "validation_hits", "test_accuracy": "test_hits"}
 
 
@@ -28,68 +44,105 @@ def noise_table(outcomes: Mapping[tuple[Any, int], Outcome]) -> pd.DataFrame:
     ``own_accuracy`` that of the network's own last layer, which learned from the noisy labels.
     """
     return pd.DataFrame(
-        {"noise": rate, "seed": seed}
-        | _accuracies(outcome, {"linear_accuracy": "probe_test_hits", "own_accuracy": "test_hits"})
+        {"noise": rate, "seed": seed} | _accuracies(outcome, _JUDGED)
         for (rate, seed), outcome in outcomes.items()
     )
 
 
-def resampling_table(outcomes: Mapping[tuple[str, int], Outcome], train: ImageSet) -> pd.DataFrame:
+def noise_control_table(outcomes: Mapping[tuple[str, float, int], Outcome]) -> pd.DataFrame:
+    """Return the same for the controls of 4.2a, whose names are in the column ``control``."""
+    return pd.DataFrame(
+        {"control": control, "noise": rate, "seed": seed} | _accuracies(outcome, _JUDGED)
+        for (control, rate, seed), outcome in outcomes.items()
+    )
+
+
+def resampling_table(
+    outcomes: Mapping[tuple[str, int], Outcome], train: ImageSet, exponent: float
+) -> pd.DataFrame:
     """Return one row for each rule, seed and band of classes: test accuracies of 4.2b.
 
     The bands are ``head`` (ranks 1 to 3), ``middle`` (4 to 7), ``tail`` (8 to 10) and ``all``.
     ``own_accuracy`` is before the transfer, ``linear_accuracy`` after it: a linear classifier on
-    the frozen features, fitted on equally many images of each class.
+    the frozen features, fitted on equally many images of each class. ``exponent`` is the tail's.
     """
-    hits = {"own_accuracy": "test_hits", "linear_accuracy": "probe_test_hits"}
     return pd.DataFrame(
-        {"rule": rule, "seed": seed, "band": band}
-        | _accuracies(outcome, hits, shuffled_classes(train.num_classes, seed)[ranks])
+        {"rule": rule, "exponent": exponent, "seed": seed, "band": band}
+        | _accuracies(outcome, _JUDGED, shuffled_classes(train.num_classes, seed)[ranks])
         for (rule, seed), outcome in outcomes.items()
         for band, ranks in {**BANDS, "all": slice(None)}.items()
     )
 
 
 def students_table(
-    teachers: Mapping[int, Outcome], outcomes: Mapping[tuple[str, int], Outcome]
+    teachers: Mapping[int, Outcome],
+    tuned: Mapping[int, Outcome],
+    outcomes: Mapping[tuple[str, str, int], Outcome],
 ) -> pd.DataFrame:
-    """Return one row for each arm and seed: accuracies of 4.3a, the teacher's first.
+    """Return one row for each network, arm and seed: accuracies of 4.3a, the teacher's first.
 
-    ``before_finetuning`` and ``validation_accuracy`` are on validation images.
+    ``tuned`` are the students on D alone with the best settings. ``before_finetuning`` and
+    ``validation_accuracy`` are on validation images; who has no fine-tuning has NaN there.
     """
-    named = {("teacher", seed): outcome for seed, outcome in teachers.items()} | dict(outcomes)
-    return pd.DataFrame(
-        {"arm": arm, "seed": seed, "before_finetuning": outcome["stage_accuracy"][0]}
-        | _accuracies(outcome, _STUDENT)
-        for (arm, seed), outcome in named.items()
-    )
+    named = {(TEACHER, THE_TEACHER, seed): outcome for seed, outcome in teachers.items()}
+    named |= {(STUDENT, TUNED, seed): outcome for seed, outcome in tuned.items()}
+    rows = []
+    for (network, arm, seed), outcome in {**named, **outcomes}.items():
+        stages = outcome["stage_hits"]
+        before = float(stages[0].mean()) if len(stages) > 1 else math.nan
+        row = {"network": NETWORKS[network], "arm": arm, "seed": seed, "before_finetuning": before}
+        rows.append(row | _accuracies(outcome, _STUDENT))
+    return pd.DataFrame(rows)
 
 
 def precision(scored: Collection, selected: PseudoLabels) -> float:
-    """Return the fraction of D̂'s rows whose label is the image's true one."""
-    right = scored.truth[selected.indices] == selected.labels
-    return float(right.double().mean())
+    """Return the fraction of D̂'s rows whose label names what the image shows."""
+    return float(scored.right(selected).double().mean())
 
 
-def k_table(
+def mechanism_table(
     scored: Sequence[Collection],
-    outcomes: Mapping[tuple[int, int], Outcome],
+    outcomes: Mapping[tuple[int, str, int], Outcome],
     settings: Problem4,
 ) -> pd.DataFrame:
-    """Return one row for each K and seed of 4.3d: the set D̂ and its student's accuracy."""
+    """Return one row for each K, arm of 4.3d and seed: what it learned from, and its accuracy.
+
+    ``rows`` are pairs of an image and a label, ``images`` those that are different ones,
+    ``precision`` the fraction of the labels that are right.
+    """
     rows = []
-    for k in settings.ks:
-        for each in scored:
-            selected = select(each, k, settings.p)
-            row = {
-                "k": k,
-                "seed": each.seed,
-                "rows": len(selected),
-                "images": int((selected.labels_per_image > 0).sum()),
-                "precision": precision(each, selected),
+    for each in scored:
+        right = each.logits.argmax(dim=1) == each.truth
+        for k in settings.ks:
+            material = {
+                SELECTED: _material(each, select(each, k, settings.p)),
+                ONE_CLASS: _material(each, select(each, k, 1)),
             }
-            rows.append(row | _accuracies(outcomes[k, each.seed], _STUDENT))
-    return pd.DataFrame(rows)
+            size = material[SELECTED]["rows"]
+            n = min(size, len(each.pool))
+            at_random = float(right[:n].double().mean())
+            material[RANDOM_IMAGES] = {"rows": n, "images": n, "precision": at_random}
+            material[TOP_CORRUPTED] = material[SELECTED]
+            for arm in MECHANISM:
+                made = material.get(arm) or {
+                    **material[SELECTED if arm.startswith("top") else RANDOM_IMAGES],
+                    "precision": 1.0,
+                }
+                row = {"k": k, "arm": arm, "seed": each.seed, **made}
+                rows.append(row | _accuracies(outcomes[k, arm, each.seed], _STUDENT))
+    table = pd.DataFrame(rows)
+    return table.rename(columns={"test_accuracy": "accuracy"})
+
+
+def _material(each: Collection, selected: PseudoLabels) -> dict[str, Any]:
+    images = int((selected.labels_per_image > 0).sum())
+    return {"rows": len(selected), "images": images, "precision": precision(each, selected)}
+
+
+def k_table(mechanism: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the paper's method: those of `SELECTED`, by ``k`` and ``seed``."""
+    table = mechanism[mechanism["arm"] == SELECTED].drop(columns="arm")
+    return table.rename(columns={"accuracy": "test_accuracy"}).reset_index(drop=True)
 
 
 def precision_curve(scored: Sequence[Collection], settings: Problem4) -> pd.DataFrame:
@@ -104,38 +157,48 @@ def precision_curve(scored: Sequence[Collection], settings: Problem4) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def p_table(
-    thinned: Sequence[Collection],
-    outcomes: Mapping[tuple[int, int], Outcome],
+def rare_table(
+    scored: Sequence[Collection],
+    outcomes: Mapping[tuple[str, int], Outcome],
     settings: Problem4,
+    images: str,
 ) -> pd.DataFrame:
-    """Return one row for each P and seed of 4.3b: what the rare classes get, and what it brings.
+    """Return one row for each arm of 4.3b and seed: what rare classes get, and what it brings.
 
-    ``rare_rows`` pseudo-labels name a rare class; ``rare_right`` of them are right;
-    ``rare_recall`` is the fraction of the pool's images of rare classes that these are;
-    ``rare_accuracy`` and ``other_accuracy`` are the student's on the test set.
+    ``images`` is `ONE_GARMENT` or `TWO_GARMENTS`. Of ``rare_rows`` pseudo-labels that name a rare
+    class ``rare_right`` are right; ``precision`` is their ratio, ``filled`` the right ones as a
+    fraction of the places that K gives to rare classes. ``before`` and ``after`` the fine-tuning
+    are accuracies on validation images of rare classes, ``rare_accuracy`` and ``other_accuracy``
+    on test images at the end. ``p`` is missing where there is no selection.
     """
     rows = []
-    for p in settings.ps:
-        for each in thinned:
-            is_rare = torch.zeros(each.logits.shape[1], dtype=torch.bool)
-            is_rare[list(each.rare)] = True
-            selected = select(each, settings.rare_k, p)
-            named = is_rare[selected.labels]
-            right = int((each.truth[selected.indices] == selected.labels)[named].sum())
-            row = {
-                "p": p,
-                "seed": each.seed,
-                "rows": len(selected),
-                "rare_rows": int(named.sum()),
-                "rare_right": right,
-                "rare_precision": right / max(1, int(named.sum())),
-                "rare_recall": right / int(is_rare[each.truth].sum()),
-            }
-            row |= _accuracies(outcomes[p, each.seed], {"rare_accuracy": "test_hits"}, is_rare)
-            row |= _accuracies(outcomes[p, each.seed], {"other_accuracy": "test_hits"}, ~is_rare)
+    for each in scored:
+        rare = list(each.rare)
+        is_rare = torch.zeros(each.logits.shape[1], dtype=torch.bool)
+        is_rare[rare] = True
+        chosen = {with_p(p): (p, *_rare_labels(each, is_rare, settings, p)) for p in settings.ps}
+        for arm, seed in outcomes:
+            if seed != each.seed:
+                continue
+            outcome = outcomes[arm, seed]
+            p, named, right = chosen.get(arm.removesuffix(" (balanced)"), (math.nan,) * 3)
+            row = {"images": images, "arm": arm, "p": p, "seed": seed}
+            row |= {"rare_rows": named, "rare_right": right, "precision": right / max(1, named)}
+            row["filled"] = right / (settings.rare_k * len(rare))
+            hits = [float(part[is_rare].mean()) for part in outcome["stage_hits"]]
+            diverged = any(outcome["diverged"])
+            row["before"], row["after"] = (math.nan,) * 2 if diverged else (hits[0], hits[-1])
+            row |= _accuracies(outcome, {"rare_accuracy": "test_hits"}, is_rare)
+            row |= _accuracies(outcome, {"other_accuracy": "test_hits"}, ~is_rare)
             rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _rare_labels(each: Collection, is_rare: Tensor, settings: Problem4, p: int) -> tuple[int, int]:
+    """Return how many pseudo-labels name a rare class, and how many of these are right."""
+    selected = select(each, settings.rare_k, p)
+    named = is_rare[selected.labels]
+    return int(named.sum()), int(each.right(selected)[named].sum())
 
 
 def _accuracies(
@@ -178,7 +241,7 @@ def several_labels(scored: Collection, selected: PseudoLabels, n: int = 6) -> li
 
 
 def mean_and_spread(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Return mean and standard deviation over seeds of every column that is an accuracy.
+    """Return mean and standard deviation over seeds of every column that is a number.
 
     Columns are named after the accuracy, with ``_sd`` for the spread (NaN with one seed); then come
     those of `count_diverged`.
@@ -191,7 +254,5 @@ def mean_and_spread(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def count_diverged(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Return the number of ``seeds`` behind each mean, and how many of them ``diverged``."""
-    if "diverged" not in table:  # results that were saved before it was recorded
-        table = table.assign(diverged=False)
     grouped = table.drop_duplicates([*by, "seed"]).groupby(by, sort=False)["diverged"]
     return pd.DataFrame({"seeds": grouped.size(), "diverged": grouped.sum()})

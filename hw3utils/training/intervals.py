@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 
@@ -37,3 +38,19 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     error = float(numbers.std(ddof=1)) / len(numbers) ** 0.5
     reach = error * float(stats.t.ppf((1 + level) / 2, len(numbers) - 1))
     return Interval(mean, mean - reach, mean + reach)
+
+
+def paired_difference(
+    scores: pd.DataFrame,
+    column: str,
+    first: str,
+    second: str,
+    by: str = "arm",
+    level: float = 0.95,
+) -> Interval:
+    """Return the mean of ``column`` in one arm minus the other, paired by seed, with its interval.
+
+    A pair with a NaN makes it NaN: nothing is said about arms of which a run is missing.
+    """
+    wide = scores.pivot(index="seed", columns=by, values=column)
+    return mean_interval((wide[first] - wide[second]).to_numpy(), level)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Generator, Tensor, nn
@@ -103,10 +104,7 @@ def fit(
     before = [group["lr"] for group in optimizer.param_groups]
     scheduler = run.schedule.build(optimizer, num_updates)
     after = [group["lr"] for group in optimizer.param_groups]
-    if any(
-        abs(new * before[-1] - old * after[-1]) > 1e-9
-        for old, new in zip(before, after, strict=True)
-    ):
+    if not np.allclose(np.divide(after, after[-1]), np.divide(before, before[-1])):
         raise ValueError(f"{run.schedule} sets all learning rates itself: no factors then")
     live = _Live(model, optimizer, scheduler, torch.Generator().manual_seed(run.seed))
     records = _Records(_copy_state(model))

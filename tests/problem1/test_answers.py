@@ -11,7 +11,7 @@ from hw3utils.problem1 import answers, batch_size_answers, experiments, tables
 from hw3utils.problem1.learning_rates import LRBounds
 from hw3utils.settings import Problem1
 from hw3utils.training import networks
-from hw3utils.training.intervals import Interval
+from hw3utils.training.intervals import Interval, paired_difference
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant
 from made_up import make_images, make_result
@@ -81,7 +81,7 @@ def test_on_pure_noise_the_rule_hardly_ever_finds_a_law():
         distances = tables.law_distances(stage_arms((0.01, generator)), batch_size_answers.LAWS)
         wrong = (experiments.ROOT, experiments.QUARTER)
         alarms += all(
-            tables.paired_difference(
+            paired_difference(
                 distances, "distance", law, experiments.SHRINKING, by="law"
             ).sign == 1
             for law in wrong
@@ -200,7 +200,7 @@ def test_nothing_is_said_of_arms_of_which_a_run_is_missing():
     scores = pd.DataFrame(
         {"arm": ["a", "a", "b", "b"], "seed": [0, 1, 0, 1], "score": [0.9, math.nan, 0.8, 0.8]}
     )
-    found = tables.paired_difference(scores, "score", "a", "b")
+    found = paired_difference(scores, "score", "a", "b")
     assert all(map(math.isnan, found)) and found.sign == 0
 
 

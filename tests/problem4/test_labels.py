@@ -13,6 +13,7 @@ from scipy import stats
 from hw3utils.problem4.labels import (
     RESAMPLING_RULES,
     add_label_noise,
+    add_pair_noise,
     draw_long_tail,
     resample,
     zipf_counts,
@@ -225,6 +226,25 @@ class TestNoise:
             add_label_noise(labels, 0.1, 2, generator())
         with pytest.raises(ValueError, match="one class"):
             add_label_noise(torch.zeros(9, dtype=torch.int64), 0.5, 3, generator())
+
+
+class TestPairNoise:
+    @settings(deadline=None)
+    @given(n=st.integers(1, 200), rate=st.floats(0, 1), seed=st.integers(0, 9))
+    def test_exactly_the_asked_number_name_the_next_class(self, n, rate, seed):
+        labels = torch.randint(0, 5, (n,), generator=generator(seed))
+        noisy = add_pair_noise(labels, rate, 5, generator(seed))
+        wrong = noisy != labels
+        assert int(wrong.sum()) == round(rate * n)
+        assert torch.equal(noisy[wrong], (labels[wrong] + 1) % 5)
+
+    def test_bad_rates_and_labels_are_refused(self):
+        labels = torch.tensor([0, 1, 2])
+        for rate in (-0.1, 1.1, float("nan")):
+            with pytest.raises(ValueError, match="must lie in 0..1"):
+                add_pair_noise(labels, rate, 3, generator())
+        with pytest.raises(ValueError, match="labels lie in 0..2"):
+            add_pair_noise(labels, 0.1, 2, generator())
 
 
 class TestLongTail:

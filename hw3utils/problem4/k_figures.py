@@ -1,0 +1,106 @@
+"""Figures of 4.3d: the student's accuracy against K, and what pulls it up and down."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from hw3utils.problem4 import comparisons
+from hw3utils.problem4.figures import interval, limits, mark_diverged
+from hw3utils.problem4.teaching import (
+    MECHANISM,
+    ONE_CLASS,
+    RANDOM_IMAGES,
+    RANDOM_TRUE,
+    SELECTED,
+    TOP_CORRUPTED,
+    TOP_TRUE,
+)
+from hw3utils.style import COLOURS, MARKERS
+from hw3utils.training.intervals import mean_interval
+
+BLUE, RED, _, PINK = COLOURS[:4]
+GREY = "#777777"
+_ARMS = dict(zip(MECHANISM, zip(COLOURS, MARKERS, strict=False), strict=False))
+
+
+def k_curve(table: pd.DataFrame, lines: dict[str, float], curve: pd.DataFrame, p: int) -> Figure:
+    """Draw the student's accuracy, and below it the pseudo-labels' precision, against K.
+
+    ``table`` is `tables.mechanism_table`; ``lines`` are levels to be drawn, by name; ``curve`` has
+    the columns ``p``, ``k`` and ``precision``, also for other P, which need no training.
+    """
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 6.6), sharex=True)
+    _against_k(above, table, (SELECTED, ONE_CLASS), {SELECTED: f"top K (P = {p})"})
+    for (name, level), style in zip(lines.items(), ("--", "-.", ":"), strict=False):
+        above.axhline(100 * level, color=GREY, linestyle=style, linewidth=1.3, label=name)
+    above.set(ylabel="test accuracy (%)", title="The student's accuracy")
+    above.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for (other, rows), colour, marker in zip(
+        curve.groupby("p", sort=True), (RED, COLOURS[4], BLUE, PINK), MARKERS, strict=False
+    ):
+        below.plot(
+            rows["k"], 100 * rows["precision"], marker=marker, label=f"P = {other}",
+            color=BLUE if other == p else colour, linewidth=2.6 if other == p else 1.3,
+        )  # fmt: skip
+    _k_axis(below, table)
+    below.set(ylabel="right pseudo-labels (%)", title="Its teaching material: the precision of D̂")
+    below.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def mechanism(table: pd.DataFrame) -> Figure:
+    """Draw 4.3d's arms against K, and what quantity, ease and wrong labels contribute.
+
+    ``table`` is `tables.mechanism_table`. Contributions have 95 % intervals, each for itself.
+    """
+    figure, (above, below) = plt.subplots(2, 1, figsize=(8.4, 7), sharex=True)
+    arms = (RANDOM_TRUE, TOP_TRUE, TOP_CORRUPTED, SELECTED, RANDOM_IMAGES)
+    _against_k(above, table, arms, {})
+    above.set(ylabel="test accuracy (%)", title="The same K, other images or other labels")
+    above.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    steps = comparisons.contributions(table)
+    names = {
+        "ease": f"ease: {TOP_TRUE}\n− {RANDOM_TRUE}",
+        "wrong labels": f"wrong labels: {TOP_CORRUPTED}\n− {TOP_TRUE}",
+        "kind of error": f"kind of error: {SELECTED}\n− {TOP_CORRUPTED}",
+    }
+    for number, (step, name) in enumerate(names.items()):
+        found = [mean_interval(100 * rows[step].to_numpy()) for _, rows in steps.groupby("k")]
+        places = np.array(sorted(table["k"].unique())) * (1 + 0.06 * (number - 1))
+        look = {"color": COLOURS[number], "marker": MARKERS[number]}
+        below.plot(places, [each.mean for each in found], label=name, **look)
+        for place, each in zip(places, found, strict=True):
+            interval(below, place, each, **look)
+    below.axhline(0, color=GREY, linewidth=1)
+    below.set_ylim(*limits(below.get_ylim(), 100 * steps[[*names]].stack()))
+    _k_axis(below, table)
+    below.set(ylabel="percentage points", title="What each step changes, paired by seed")
+    below.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelspacing=1)
+    return figure
+
+
+def _against_k(axes: Axes, table: pd.DataFrame, arms: Sequence[str], names: dict[str, str]) -> None:
+    for arm in arms:
+        rows = table[table["arm"] == arm].groupby("k")
+        found = rows["accuracy"].agg(["mean", "std"]).fillna({"std": 0}) * 100
+        colour, marker = _ARMS[arm]
+        axes.errorbar(
+            found.index, found["mean"], yerr=found["std"], color=colour, marker=marker, capsize=3,
+            elinewidth=1, label=names.get(arm, arm),
+        )  # fmt: skip
+        lost = rows["diverged"].agg(["sum", "size"])
+        lost.columns = ["diverged", "seeds"]
+        mark_diverged(axes, lost.index, lost)
+
+
+def _k_axis(axes: Axes, table: pd.DataFrame) -> None:
+    ks = sorted(table["k"].unique())
+    axes.set_xscale("log")
+    axes.set_xticks(ks, [f"{k:,}" for k in ks], rotation=30)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("K, images for each class (log scale)")
