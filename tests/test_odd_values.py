@@ -7,11 +7,8 @@ down (an index out of range in torch, a division by zero) was let through and is
 import dis
 import math
 import os
-import re
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hw3utils
-from hw3utils import files
 from hw3utils.checks import check_whole_number
 from hw3utils.data.image_folders import square
 from hw3utils.data.images import (
@@ -60,7 +56,6 @@ from hw3utils.problem4.labels import (
 )
 from hw3utils.problem4.pseudo_labels import select_top_k
 from hw3utils.settings import Problem1, Problem2, Problem3, Problem4
-from hw3utils.text import markdown
 from hw3utils.training import loop, networks, schedules
 from hw3utils.training.batches import accumulate_gradient, evaluate
 from hw3utils.training.intervals import mean_interval
@@ -306,36 +301,3 @@ def test_an_odd_value_gives_a_right_answer_or_is_refused_in_words(call):
             sound(answer)
 
     holds()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.dictionaries(st.text(), json_values, max_size=3))
-def test_whatever_results_hold_the_json_is_valid(tmp_path, found):
-    import json
-
-    def strict(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    path = files.save_json(found, tmp_path / "r.json")
-    read = json.loads(path.read_text(encoding="utf-8"), parse_constant=strict)
-    assert set(read) == set(found)
-
-
-@given(st.lists(st.text("ab|<*_`\\\n[]", max_size=5), min_size=1, max_size=3))
-def test_a_table_has_as_many_cells_as_the_frame_whatever_they_hold(cells):
-    frame = pd.DataFrame([cells], columns=[f"c{index}" for index in range(len(cells))])
-    head, rule, row = markdown(frame).split("\n")
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, row)} == {len(cells) + 1}
-
-
-def test_numpy_numbers_are_plain_numbers_in_results(tmp_path):
-    path = files.save_json({"a": np.float64("nan"), "b": np.arange(2)}, tmp_path / "r.json")
-    assert path.read_text(encoding="utf-8").split() == ["{", '"a":', "null,", '"b":', "[", "0,",
-                                                        "1", "]", "}"]  # fmt: skip

@@ -16,7 +16,7 @@ from hw3utils.data.images import Scale
 from hw3utils.training import loop, networks
 from hw3utils.training.batches import accumulate_gradient, evaluate, random_states_put_back
 from hw3utils.training.runs import Run
-from hw3utils.training.schedules import Constant, Cyclical, LinearDecay, OneCycle
+from hw3utils.training.schedules import Constant, LinearDecay, OneCycle
 from made_up import make_images
 
 
@@ -88,115 +88,6 @@ def test_learning_lowers_the_loss_and_keeps_the_best_epoch(train, validation, sc
     assert best == result.history["validation_accuracy"].max()
 
 
-def test_a_diverging_run_ends_early_and_says_so(train, validation, scale):
-    run = Run("lenet5", Constant(1e6), epochs=5)
-    result = loop.fit(networks.build("lenet5", 10, 0), run, train, validation, scale)
-    assert result.diverged
-    assert len(result.history) == 1
-    assert math.isnan(result.final["train_loss"])
-    assert math.isnan(result.final["validation_accuracy"])
-
-
-class Sure(torch.nn.Module):
-    """As sure as it likes that every image is of the first class."""
-
-    def __init__(self, certainty):
-        super().__init__()
-        self.logits = torch.nn.Parameter(certainty * torch.eye(10)[0])
-
-    def forward(self, images):
-        return self.logits.expand(len(images), 10)
-
-
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_a_run_that_only_ends_too_high_is_marked_and_keeps_its_scores(
-    train, validation, scale, epochs
-):
-    """Twice the loss of guessing at the end: bad, but measured."""
-    result = loop.fit(
-        model := Sure(5.0), Run("none", Constant(1e-9), epochs), train, validation, scale
-    )
-    losses = result.history["train_loss"]
-    assert 1.1 * math.log(10) < losses.iloc[-1] < 4 * math.log(10)
-    assert result.diverged and len(losses) == epochs and result.history.notna().all(axis=None)
-    assert result.final["validation_accuracy"] == evaluate(model, validation, scale).accuracy > 0
-    assert torch.equal(result.best_state["logits"], model.logits.detach().cpu()) or epochs > 1
-
-
-@pytest.mark.parametrize("certainty", [20.0, math.nan])
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_an_epoch_that_is_broken_off_has_no_scores(train, validation, scale, epochs, certainty):
-    """Four times the loss of guessing, or no number: whatever it would say means nothing."""
-    run = Run("none", Constant(1e-9), epochs)
-    result = loop.fit(Sure(certainty), run, train, validation, scale)
-    assert result.diverged and len(result.history) == 1
-    scores = [column for column in result.history if column.endswith(("loss", "accuracy"))]
-    assert len(scores) == 4 and result.history[scores].isna().all(axis=None)
-
-
-FACTORS = {"classifier.": 10.0, "features.0.": 0.1}
-
-
-def test_rate_factors_equal_the_textbook_loop_with_groups(train, validation, scale):
-    run = Run("lenet5", LinearDecay(0.01), epochs=2, weight_decay=5e-4, seed=3)
-    model = networks.build("lenet5", 10, seed=3)
-    textbook = copy.deepcopy(model)
-    result = loop.fit(model, run, train, validation, scale, rate_factors=FACTORS)
-    middle = [p for name, p in textbook.named_parameters() if not name.startswith(tuple(FACTORS))]
-    optimizer = torch.optim.SGD(
-        [
-            {"params": middle},
-            {"params": textbook.classifier.parameters(), "lr": 0.1},
-            {"params": textbook.features[0].parameters(), "lr": 0.001},
-        ],
-        lr=0.01, momentum=0.9, weight_decay=5e-4,
-    )  # fmt: skip
-    scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=12)
-    order = torch.Generator().manual_seed(3)
-    for _ in range(2):
-        for batch in torch.randperm(len(train), generator=order).split(64):
-            optimizer.zero_grad()
-            F.cross_entropy(textbook(scale(train.images[batch])), train.labels[batch]).backward()
-            optimizer.step()
-            scheduler.step()
-    for ours, theirs in zip(model.parameters(), textbook.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
-    assert result.learning_rates.tolist() == pytest.approx(
-        [0.01 * (1 - update / 12) for update in range(12)]
-    ), "those of the parameters without a factor"
-
-
-@pytest.mark.parametrize("schedule", [OneCycle(0.01), Cyclical(0.001, lr_max=0.01)])
-def test_rate_factors_that_a_schedule_would_lose_are_refused(train, validation, scale, schedule):
-    model = networks.build("lenet5", 10, 0)
-    with pytest.raises(ValueError, match="sets all learning rates itself"):
-        loop.fit(model, Run("lenet5", schedule, 1), train, validation, scale, rate_factors=FACTORS)
-
-
-def test_all_that_is_trained_may_have_a_factor(train, validation, scale):
-    """As with a frozen trunk."""
-    states = []
-    for lr, factor in ((0.01, 2.0), (0.02, 1.0)):
-        model = networks.build("lenet5", 10, 0)
-        model.features.requires_grad_(False)
-        run = Run("lenet5", Constant(lr), epochs=1)
-        factors = {"classifier.": factor}
-        states.append(loop.fit(model, run, train, validation, scale, rate_factors=factors).state)
-    assert equal(*states)
-
-
-def test_a_rate_factor_of_one_changes_no_bit_and_another_does(train, validation, scale):
-    run = Run("lenet5", Constant(0.01), epochs=1)
-
-    def state(factors):
-        model = networks.build("lenet5", 10, run.seed)
-        return loop.fit(model, run, train, validation, scale, rate_factors=factors).state
-
-    plain = state(None)
-    assert equal(plain, state({"classifier.": 1.0}))
-    assert not equal(plain, state({"classifier.": 2.0}))
-
-
 def fitted(run, train, validation, scale):
     return loop.fit(networks.build("lenet5", 10, run.seed), run, train, validation, scale)
 
@@ -216,12 +107,6 @@ def test_a_run_that_keeps_its_weights_trains_as_one_that_does_not(train, validat
     for state, loss in zip(kept.states, kept.history["validation_loss"], strict=True):
         model.load_state_dict(state)
         assert evaluate(model, validation, scale).loss == loss
-
-
-def test_a_run_that_diverges_keeps_the_weights_up_to_there(train, validation, scale):
-    run = Run("lenet5", Constant(1e6), epochs=5, keep_states=True)
-    result = fitted(run, train, validation, scale)
-    assert result.diverged and len(result.states) == len(result.history) == 1
 
 
 def test_1cycle_with_momentum_is_torchs_own(train, validation, scale):
@@ -375,11 +260,3 @@ def test_parts_of_no_image_are_refused(train, scale, micro):
         accumulate_gradient(model, train, torch.arange(0), scale)
     with pytest.raises(ValueError, match=f"batch_size={micro}"):
         loop.minibatches(100, micro, torch.Generator())
-
-
-def test_a_run_that_ends_worse_than_guessing_counts_as_diverged(train):
-    guessing = math.log(10)
-    assert not loop.has_diverged(2 * guessing, train), "a loss may rise for a while"
-    assert loop.has_diverged(1.2 * guessing, train, loop.DIVERGED_AT_THE_END)
-    assert not loop.has_diverged(1.01 * guessing, train, loop.DIVERGED_AT_THE_END)
-    assert loop.has_diverged(math.nan, train) and loop.has_diverged(math.inf, train)
