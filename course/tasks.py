@@ -145,9 +145,9 @@ WITHHELD_DOCS = {
 }
 # Whatever a notebook computes with these goes too.
 HIDDEN_NAMES = {
-    "answers", "batch_size_answers", "summary", "diagrams", "layer_tables", "alexnet", "vgg19",
+    "answers", "batch_size_answers", "diagrams", "layer_tables", "alexnet", "vgg19",
     "inception_naive", "inception_reduced", "torchvision_network", "RegionProposalHead",
-    "inception_saving", "growth_over_stages", "stack_savings",
+    "inception_saving", "growth_over_stages",
 }  # fmt: skip
 # Files of the package that write sentences, or draw the answers, or make the committed run.
 DROPPED = (
