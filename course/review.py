@@ -22,8 +22,8 @@ from hw3utils import files, paths
 
 _HEADING = re.compile(r"^#+ *Answer +(\d\.\d[a-d]?)\b.*$", re.MULTILINE)
 _MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
-_TAGS = {"p", "em", "strong", "code", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr", "th",
-         "td", "h1", "h2", "h3", "h4", "blockquote", "br", "hr", "del"}  # fmt: skip
+_TAGS = {"p", "em", "strong", "code", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr",
+         "th", "td", "h1", "h2", "h3", "h4", "blockquote", "br", "hr", "del"}  # fmt: skip
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_PICTURE, _MOST_PICTURES, _LONGEST = 3_000_000, 12, 40_000
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">

@@ -74,6 +74,7 @@ def _rates(modules: Modules, draw: random.Random) -> Cases:
 CURVES = {  # losses at ten rates; NaN: diverged
     "a valley, then a cliff": [2.3, 2.3, 2.29, 2.28, 1.9, 0.62, 0.4, 0.45, float("nan"), 2.31],
     "a valley of one rate": [2.3, 2.3, 2.3, 2.3, 2.28, 2.2, 0.5, 2.1, 2.4, float("nan")],
+    "luck above a cliff": [2.3, 2.3, 2.29, 2.28, 1.9, 0.7, 0.5, float("nan"), 0.45, float("nan")],
     "no rate diverged": [2.3, 2.29, 2.25, 1.5, 0.8, 0.55, 0.5, 0.52, 1.8, 2.3],
 }
 

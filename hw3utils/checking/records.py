@@ -18,7 +18,7 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
     "2.2 rows": "[\n    ('input', 224 * 224 * 3, 0),  # layer, activations, weights without biases"
     "\n    # … a row for each layer, pools too, in the order of the network\n"
     "    # ('total', …, …),\n]",
-    "2.4 size": "{\n    # (height, width, channels) of the output; the input is 32×32×256, strides are 1\n"
+    "2.4 size": "{\n    # (height, width, channels) of the output; input 32×32×256, strides 1\n"
     "    'naive': None,  # 1×1: 128 filters, 3×3: 192, 5×5: 96; 3×3 max pool\n"
     "    # 1×1: 128; 1×1: 128, then 3×3: 192; 1×1: 32, then 5×5: 96; pool, then 1×1: 64\n"
     "    'reduced': None,\n}",
