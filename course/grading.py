@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from course import sandbox, tasks
+from course import judge, sandbox, tasks
 from course.judge import Judge
 from hw3utils import files
 from hw3utils.checking import records
@@ -153,7 +153,7 @@ def grade(
     submissions = read_all(folder)
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    known = Judge(_seed(output, seed))
+    known = judge.known(_seed(output, seed))
     state = f"{known.seed} {_grader_digest(known)}"
     with sandbox.package_copy(known.package, known.editions) as code:
         if not trusted:

@@ -29,7 +29,8 @@ def split(notebook: NotebookNode) -> NotebookNode:
     made, cells, asked = deepcopy(notebook), [], False
     for cell in made.cells:
         tags = cell.metadata.get("tags", [])
-        if cell.cell_type != "markdown" or set(tags) & set(ROLES):
+        title = cell is made.cells[0]  # the set-up cell must come second
+        if cell.cell_type != "markdown" or set(tags) & set(ROLES) or title:
             cells.append(cell)
         else:
             for number, (role, text) in enumerate(_by_role(cell.source, asked)):

@@ -157,7 +157,8 @@ def test_the_solved_edition_passes_its_checks_and_records(solved):
     program = (
         "from hw3utils.checking import check, record\n"
         "record('2.4 saving', 0.5)\ncheck('2.4 saving')\n"
-        "record('2.4 size', {'naive': (16, 16, 672), 'reduced': (16, 16, 480)})\ncheck('2.4 size')\n"
+        "record('2.4 size', {'naive': (16, 16, 672), 'reduced': (16, 16, 480)})\n"
+        "check('2.4 size')\n"
     )
     done = call(solved, "-c", program)
     assert "2.4 saving: percent: 50 is not right" in done.stdout, done.stderr
