@@ -23,6 +23,7 @@ from course import judge, sandbox, tasks
 from course.judge import Judge
 from hw3utils import files
 from hw3utils.checking import records
+from hw3utils.checking.places import PACKAGE
 from hw3utils.checking.running import TASKS
 
 KINDS = {"py": 400_000, "json": 2_000_000, "md": 2_000_000, "ipynb": 40_000_000}  # most bytes
@@ -153,11 +154,12 @@ def grade(
     submissions = read_all(folder)
     work = output / "work"
     work.mkdir(parents=True, exist_ok=True)
-    known = judge.known(_seed(output, seed))
-    state = f"{known.seed} {_grader_digest(known)}"
-    with sandbox.package_copy(known.package, known.editions) as code:
+    editions = {file: text for file, (text, _) in judge.cut_package().items()}
+    with sandbox.package_copy(PACKAGE, editions) as code:
         if not trusted:
             sandbox.check_works(code)
+        known = judge.known(_seed(output, seed))
+        state = f"{known.seed} {_grader_digest(known)}"
 
         def one(submission: Submission) -> tuple[str, dict[str, Any]]:
             kept = work / f"{submission.student}.json"

@@ -5,6 +5,7 @@ students' edition of the package, a submission's functions, and functions alread
 """
 
 import ast
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,12 @@ class Judge:
     def mutated(self, mistake: Mistake) -> dict[str, str]:
         """Return the model's files with a mistake in them."""
         return mutate(self.models, mistake, self.files)
+
+
+@functools.cache
+def known(seed: int) -> Judge:
+    """Return the judge of a seed, made once in a process: it takes some 20 seconds."""
+    return Judge(seed)
 
 
 def mutate(models: Mapping[str, str], mistake: Mistake, files: Mapping[str, str]) -> dict[str, str]:

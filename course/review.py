@@ -73,8 +73,9 @@ def prose(submission: Submission, notes: list[str]) -> dict[str, tuple[str, list
 def _collect(text: str, texts: dict[str, list[str]]) -> None:
     """Add what stands under each heading, but for the room's own lines."""
     marks = list(_HEADING.finditer(text))
-    for mark, after in zip(marks, [*marks[1:], None], strict=True):
-        written = text[mark.end() : after.start() if after else len(text)]
+    ends = [mark.start() for mark in marks[1:]] + [len(text)] * bool(marks)
+    for mark, end in zip(marks, ends, strict=True):
+        written = text[mark.end() : end]
         own = [line for line in written.splitlines()
                if not re.match(r"\(write .* here\)$|\*.*points?\)\*$", line)]  # fmt: skip
         if "".join(own).strip():

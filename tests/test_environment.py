@@ -28,7 +28,8 @@ IMPORT_NAMES = {
     "pypandoc": "pypandoc-binary",
 }
 COME_WITH_ANOTHER = {
-    "bleach", "distributed", "jupyter_client", "mistune", "nbclient", "packaging", "pillow", "psutil",
+    "bleach", "distributed", "jupyter_client", "mistune", "nbclient", "packaging", "pillow",
+    "psutil",
 }  # fmt: skip
 
 
