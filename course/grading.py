@@ -192,7 +192,7 @@ def _seed(output: Path, seed: int | None) -> int:
 
 def _grader_digest(known: Judge) -> str:
     parts = [*sorted(known.editions.items()), *sorted(known.models.items())]
-    for path in [*tasks.HERE.glob("*.py"), *(known.package / "checking").glob("*.py")]:
+    for path in [*tasks.HERE.glob("*.[pc]*"), *(known.package / "checking").glob("*.py")]:
         parts.append((path.name, path.read_text(encoding="utf-8")))
     return hashlib.sha256(repr(sorted(map(str, parts))).encode()).hexdigest()[:16]
 
