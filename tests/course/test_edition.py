@@ -191,7 +191,7 @@ def test_prose_is_split_into_cells_of_one_role():
     ])  # fmt: skip
     made = notebooks.split(book)
     roles = [cell.metadata.get("tags", [None])[0] for cell in made.cells]
-    assert roles == ["question", "text", "question", "expectation", "answer", None]
+    assert roles == [None, "question", "expectation", "answer", None]
     shown = notebooks.for_students(book, "problem1")
     code = [cell.source for cell in shown.cells if cell.cell_type == "code"]
     assert "y = 2\nprint(y)" in code

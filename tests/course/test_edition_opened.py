@@ -1,5 +1,6 @@
 """The students' edition where students open it: JupyterLab in a browser, and a pip install."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from test_jupyterlab import (
     BROWSER,
     FLAGS,
+    NEWS,
     TOKEN,
     Lab,
     free_port,
@@ -36,6 +38,9 @@ def lab(solved, tmp_path):
     own = {name: str(tmp_path / name) for name in
            ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR",
             "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_RUNTIME_DIR")}  # fmt: skip
+    settings = tmp_path / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(NEWS))
     words = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
              f"--IdentityProvider.token={TOKEN}", "--allow-root",
              f"--ServerApp.root_dir={solved / 'notebooks'}"]  # fmt: skip
@@ -55,13 +60,17 @@ def lab(solved, tmp_path):
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed to open JupyterLab in")
-def test_a_student_works_in_jupyterlab(lab, solved):
+def test_a_student_works_in_jupyterlab(lab, solved, tmp_path):
     """All checks pass; then a file is edited, and the next run names the mistake, unprompted."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=BROWSER, args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        run_all_cells(lab, page, "problem2.ipynb")
+        try:
+            run_all_cells(lab, page, "problem2.ipynb")
+        except Exception as error:
+            page.screenshot(path=tmp_path / "page.png", full_page=True)
+            raise AssertionError(f"{error}; the page then: {tmp_path / 'page.png'}") from error
         if keep := os.environ.get("HW3_SCREENSHOTS"):
             page.screenshot(path=f"{keep}/edition.png")
         shown = "".join(texts(cell) for cell in saved(lab, "problem2.ipynb"))
@@ -72,11 +81,12 @@ def test_a_student_works_in_jupyterlab(lab, solved):
         text = place.read_text(encoding="utf-8")
         place.write_text(text.replace("size += (kernel - 1) * jump", "size += kernel - 1"), "utf-8")
         try:
-            run_all_cells(lab, page, "problem2.ipynb")
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            told = page.get_by_text("strides of earlier layers are ignored: multiply by the jump")
+            told.wait_for(timeout=120_000, state="attached")
         finally:
             place.write_text(text, encoding="utf-8")
-        shown = "".join(texts(cell) for cell in saved(lab, "problem2.ipynb"))
-        assert "strides of earlier layers are ignored: multiply by the jump" in shown
         browser.close()
 
 
