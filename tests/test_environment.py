@@ -27,7 +27,10 @@ IMPORT_NAMES = {
     "importlinter": "import-linter",
     "pypandoc": "pypandoc-binary",
 }
-COME_WITH_ANOTHER = {"distributed", "jupyter_client", "nbclient", "packaging", "pillow", "psutil"}
+COME_WITH_ANOTHER = {
+    "bleach", "distributed", "jupyter_client", "mistune", "nbclient", "packaging", "pillow",
+    "psutil",
+}  # fmt: skip
 
 
 def project():
@@ -99,13 +102,15 @@ def imported(files):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(node.module.partition(".")[0])
-    own = {"hw3utils", "benchmarks"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    own = {"hw3utils", "benchmarks", "course"} | {
+        path.stem for path in (ROOT / "tests").rglob("*.py")
+    }
     outside = found - set(sys.stdlib_module_names) - own - {"tomli", "tomllib", "cog"}
     return {IMPORT_NAMES.get(name, name) for name in outside} - COME_WITH_ANOTHER
 
 
 def test_every_import_is_declared():
-    folders = ("hw3utils", "tests", "benchmarks")
+    folders = ("hw3utils", "course", "tests", "benchmarks")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     assert imported(files) <= set(declared()), "imported but not declared"
 

@@ -1,0 +1,1 @@
+"""For instructors: the students' edition, grading, feedback. Start with README.md here."""

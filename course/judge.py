@@ -1,0 +1,177 @@
+"""Right and wrong results of every task for one seed, and the judgement on a submission's results.
+
+Expected values are computed here, from the model's own functions, and stay here: a sandbox gets the
+students' edition of the package, a submission's functions, and functions already judged.
+"""
+
+import ast
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from course import tasks
+from course.cutting import Piece, cut
+from course.mistakes import MISTAKES, WRONG_RECORDS, Mistake
+from hw3utils.checking import probes, records  # noqa: F401 - the probes register their tasks
+from hw3utils.checking.judging import Expected, Verdict, judge, same
+from hw3utils.checking.places import PACKAGE, definition, find
+from hw3utils.checking.running import TASKS, Task, answer
+
+VISIBLE_SEED = 301
+MEMORY = 2 * 2**30  # bytes that a check may use beyond what torch has mapped
+
+
+def cut_package(package: Path = PACKAGE) -> dict[str, tuple[str, list[Piece]]]:
+    """Return the edition's text of each file that loses something, and the pieces it loses."""
+    bodies: dict[str, dict[str, str]] = {}
+    docs: dict[str, dict[str, str]] = {}
+    gone: dict[str, list[str]] = {}
+    for function in [name for task in TASKS.values() for name in task.functions]:
+        file = str(find(package, function))
+        said = tasks.where_to_write(function, file)
+        bodies.setdefault(file, {})[function.split(":")[1]] = said
+    for function in tasks.WITHHELD:
+        file = str(find(package, function))
+        bodies.setdefault(file, {})[function.split(":")[1]] = "withheld in the students' edition"
+    for function, text in (tasks.DOCS | tasks.WITHHELD_DOCS).items():
+        docs.setdefault(str(find(package, function)), {})[function.split(":")[1]] = text
+    for function in tasks.GONE:
+        gone.setdefault(str(find(package, function)), []).append(function.split(":")[1])
+    return {
+        file: cut(
+            (package / file).read_text(encoding="utf-8"),
+            bodies.get(file, {}), docs.get(file, {}), gone.get(file, ()),
+        )
+        for file in sorted({*bodies, *docs, *gone})
+    }  # fmt: skip
+
+
+class Judge:
+    """Knows for one seed what every task should give."""
+
+    def __init__(self, seed: int, package: Path = PACKAGE) -> None:
+        self.seed, self.package = seed, package
+        self.editions = {file: text for file, (text, _) in cut_package(package).items()}
+        self.files = {
+            function: str(find(package, function))
+            for task in TASKS.values()
+            for function in task.functions
+        }
+        self.models = {
+            file: (package / file).read_text(encoding="utf-8") for file in set(self.files.values())
+        }
+        self.expected = {name: self._expected(task) for name, task in TASKS.items()}
+        self.expected |= {name: _expected_record(name, right) for name, right in right_records()}
+
+    def request(self, name: str, submitted: Mapping[str, str]) -> dict[str, Any]:
+        """Return what is needed to run a task on somebody's files: plain data for a sandbox.
+
+        Each file comes with the edition's text, and texts with the names to be taken from them.
+        """
+        task, files = TASKS[name], {}
+        for needed in task.needs:
+            for function in TASKS[needed].functions:
+                file = self.files[function]
+                files.setdefault(file, []).append((self.models[file], [function.split(":")[1]]))
+        for file in dict.fromkeys(self.files[function] for function in task.functions):
+            own = [f.split(":")[1] for f in task.functions if self.files[f] == file]
+            files.setdefault(file, []).append((submitted.get(file, ""), own))
+        return {
+            "task": name, "seed": self.seed, "seconds": task.seconds, "memory": MEMORY,
+            "functions": {function: self.files[function] for function in task.functions},
+            "files": [[file, self.editions[file], grafts] for file, grafts in files.items()],
+        }  # fmt: skip
+
+    def verdict(self, name: str, got: Any) -> Verdict:
+        """Judge what a task's cases gave, or a record."""
+        tolerance = TASKS[name].tolerance if name in TASKS else 1e-4
+        return judge(name, got, self.expected[name], tolerance)
+
+    def _expected(self, task: Task) -> Expected:
+        right = answer(self.request(task.name, self.models))
+        if broken := {
+            label: v for label, v in right.items() if isinstance(v, dict) and "error" in v
+        }:
+            raise RuntimeError(f"the model's own answer to {task.name} fails: {broken}")
+        wrong = []
+        for mistake in (m for m in MISTAKES if m.task == task.name):
+            found = answer(self.request(task.name, self.mutated(mistake)))
+            changed = {
+                label: value
+                for label, value in found.items()
+                if not same(value, right.get(label), task.tolerance)
+            }
+            wrong.append((mistake.message, changed))
+        return Expected(right, wrong)
+
+    def mutated(self, mistake: Mistake) -> dict[str, str]:
+        """Return the model's files with a mistake in them."""
+        return mutate(self.models, mistake, self.files)
+
+
+@functools.cache
+def known(seed: int) -> Judge:
+    """Return the judge of a seed, made once in a process: it takes some 20 seconds."""
+    return Judge(seed)
+
+
+def mutate(models: Mapping[str, str], mistake: Mistake, files: Mapping[str, str]) -> dict[str, str]:
+    """Return texts of files with a mistake. Raises a ValueError where the model has no such line.
+
+    Lines are looked for from the task's first function on.
+    """
+    texts = dict(models)
+    for old, new in mistake.changes:
+        for function in TASKS[mistake.task].functions:
+            file, name = files[function], function.split(":")[1]
+            text = texts[file]
+            line = definition(ast.parse(text), name).lineno - 1
+            start = sum(map(len, text.splitlines(keepends=True)[:line]))
+            if (place := text.find(old, start)) >= 0:
+                texts[file] = text[:place] + new + text[place + len(old) :]
+                break
+        else:
+            raise ValueError(f"{mistake.task}: the model has no {old!r} to be replaced")
+    return texts
+
+
+def right_records() -> list[tuple[str, Any]]:
+    """Return the records of 2.1 to 2.4 as the model's layer tables have them, and made-up runs."""
+    from hw3utils.problem2 import experiments
+    from hw3utils.problem2.layers import totals
+
+    tables = experiments.layer_tables()
+    alexnet, vgg = tables["AlexNet"], tables["VGG-19"]
+    counted = alexnet[alexnet["parameters"] > 0]
+    layers = dict(zip(counted["layer"], map(int, counted["parameters"]), strict=True))
+    columns = (vgg[name].tolist() for name in ("layer", "activations", "weights"))
+    rows = list(zip(*columns, strict=True))
+    rows.append(("total", totals(vgg)["activations"], totals(vgg)["weights"]))
+    names = {
+        "naive": ("1x1", "3x3", "5x5"),
+        "reduced": ("1x1", "before 3x3", "3x3", "before 5x5", "5x5", "after pool"),
+    }
+    sizes, operations = {}, {}
+    for kind, wanted in names.items():
+        table = tables[f"Inception {kind}"]
+        sizes[kind] = (32, 32, sum(experiments.branch_channels(table)))
+        counts = [int(n) for n in table["multiply_accumulates"] if n]
+        operations[kind] = dict(zip(wanted, counts, strict=True)) | {"total": sum(counts)}
+    saved = 1 - operations["reduced"]["total"] / operations["naive"]["total"]
+    return [
+        ("2.1 layers", layers | {"total": sum(layers.values())}), ("2.2 rows", rows),
+        ("2.4 size", sizes), ("2.4 operations", operations), ("2.4 saving", saved),
+        *records.EXAMPLE_RUNS.items(),
+    ]  # fmt: skip
+
+
+def _expected_record(name: str, right: Any) -> Expected:
+    cases = records.cases(name, right)
+    wrong = []
+    for task, message, change in WRONG_RECORDS:
+        if task == name:
+            found = records.cases(name, change(right))
+            changed = {label: v for label, v in found.items() if not same(v, cases.get(label))}
+            wrong.append((message, changed))
+    return Expected(cases, wrong)

@@ -1,0 +1,183 @@
+"""Running submissions, which are hostile code: bubblewrap, limits, and a fork for each check.
+
+One sandbox for a submission: no network, nothing writable, an empty environment, no rights. Inside,
+`warden` imports torch once, forks for each request, and is the only process that holds the pipe to
+the outside. A fork can write what it likes: what is right is known outside alone.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+LARGEST = 2 * 2**20  # bytes of a result
+PROCESSES = 64  # threads count
+START = 120.0  # seconds for torch to be imported
+NOBODY = 65534
+
+
+class NoSandboxError(RuntimeError):
+    """bubblewrap is not there or does not work here; the message says what it said."""
+
+
+class GraderError(RuntimeError):
+    """The grader is at fault, not a submission: nothing was judged."""
+
+
+@contextlib.contextmanager
+def package_copy(package: Path, editions: Mapping[str, str]) -> Iterator[Path]:
+    """Yield a folder with the students' edition of the package and the warden, for all to read."""
+    with tempfile.TemporaryDirectory(prefix="hw3-grading-") as folder:
+        inside = Path(folder) / "code"
+        shutil.copytree(package, inside / "hw3utils", ignore=shutil.ignore_patterns("__pycache__"))
+        for answers in inside.rglob("*answers.py"):
+            answers.unlink()
+        for file, text in editions.items():
+            (inside / "hw3utils" / file).write_text(text, encoding="utf-8")
+        shutil.copy(Path(__file__).with_name("warden.py"), inside / "warden.py")
+        Path(folder).chmod(0o755)
+        for path in [inside, *inside.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield inside
+
+
+def command(code: Path) -> list[str]:
+    """Return the command line that starts the warden in a sandbox."""
+    places = {"/usr", "/lib", "/lib64", "/etc/ld.so.cache", sys.prefix, sys.base_prefix}
+    places |= {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}
+    roots = sorted(place for place in places if _open_to_all(Path(place)))
+    binds = [word for root in roots for word in ("--ro-bind", root, root)]
+    return [
+        shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--die-with-parent",
+        "--new-session", "--clearenv", "--setenv", "PYTHONHASHSEED", "0", "--setenv",
+        "OMP_NUM_THREADS", "1", "--setenv", "HW3_HOME", "/code", "--uid", str(NOBODY), "--gid",
+        str(NOBODY), "--cap-drop", "ALL", *binds, "--size", "1000000",
+        "--tmpfs", "/tmp", "--ro-bind", str(code), "/code",
+        "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--chdir", "/code",
+        "--remount-ro", "/", sys.executable, "-I", "-B", "/code/warden.py",
+    ]  # fmt: skip
+
+
+def _open_to_all(place: Path) -> bool:
+    """Tell whether an ordinary user can get at a place: a sandbox can show only that."""
+    return place.exists() and all(p.stat().st_mode & 1 for p in place.resolve().parents)
+
+
+def trusted_command(code: Path) -> list[str]:
+    """Return the command line without a sandbox, for code that is trusted."""
+    return [sys.executable, "-B", str(code / "warden.py")]
+
+
+class Sandbox:
+    """One submission's sandbox, started when it is first asked, and again after it was killed."""
+
+    def __init__(self, code: Path, trusted: bool = False) -> None:
+        self.words = trusted_command(code) if trusted else command(code)
+        self.trusted = trusted
+        self.process: subprocess.Popen | None = None
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        """Return the plain data that a request gives; an error in words is data as well.
+
+        Raises a GraderError where the sandbox does not start.
+        """
+        if self.process is None:
+            self._start()
+        seconds = float(request["seconds"])
+        try:
+            self.process.stdin.write(json.dumps(dict(request)).encode() + b"\n")
+            self.process.stdin.flush()
+            line = self._line(2 * seconds + 10)
+        except (OSError, EOFError):
+            self.close()
+            return _failed("the check's parent process was killed")
+        if line is None:
+            self.close()
+            return _failed(f"no answer within {seconds:.0f} seconds")
+        try:
+            return json.loads(line)
+        except (ValueError, RecursionError):
+            return _failed("what came back is not readable")
+
+    def _start(self) -> None:
+        as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        options = as_nobody if os.getuid() == 0 and not self.trusted else {}
+        self.process = subprocess.Popen(
+            self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={"HW3_HOME": str(Path(self.words[-1]).parent)} if self.trusted else {},
+            cwd="/", start_new_session=True, preexec_fn=_limit, **options,
+        )  # fmt: skip
+        try:
+            ready = self._line(START)
+        except EOFError:
+            ready = b""
+        if ready != b"ready":
+            self.process.kill()
+            said = self.process.stderr.read().decode(errors="replace").strip()[-600:]
+            self.close()
+            raise GraderError(f"the sandbox did not start: {said or 'it said nothing'}")
+
+    def _line(self, seconds: float) -> bytes | None:
+        """Return the next line from the warden, None after so many seconds."""
+        end, got = time.monotonic() + seconds, b""
+        while not got.endswith(b"\n"):
+            left = end - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                return None
+            part = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not part or len(got) > 2 * LARGEST:
+                raise EOFError
+            got += part
+        return got.rstrip(b"\n")
+
+    def close(self) -> None:
+        """End the sandbox and with it every process in it."""
+        if self.process is not None:
+            self.process.kill()
+            for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+                with contextlib.suppress(OSError):
+                    pipe.close()
+            self.process.wait()
+            self.process = None
+
+    def __enter__(self) -> "Sandbox":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _limit() -> None:
+    """Limit what a sandbox and all in it may use, before it starts."""
+    for what, most in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_FSIZE, 100_000),
+        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NPROC, PROCESSES),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def check_works(code: Path) -> None:
+    """Raise a NoSandboxError unless a sandbox starts here."""
+    if shutil.which("bwrap") is None:
+        raise NoSandboxError("bwrap is not installed (apt-get install bubblewrap)")
+    try:
+        with Sandbox(code) as sandbox:
+            sandbox._start()
+    except (GraderError, OSError, subprocess.SubprocessError) as error:
+        raise NoSandboxError(str(error)) from error
+
+
+def _failed(words: str) -> dict[str, Any]:
+    return {"preparation": {"error": words}}

@@ -1,0 +1,64 @@
+"""What the course's tests share: a judge with a hidden seed, and submissions made of the model."""
+
+import json
+
+import pytest
+
+from course import judge, notebooks, sandbox, tasks
+from hw3utils.checking.places import PACKAGE
+from hw3utils.checking.running import plain
+
+
+@pytest.fixture(scope="session")
+def hidden():
+    return judge.known(20_26)
+
+
+@pytest.fixture(scope="session")
+def model_files(hidden):
+    """The model answer as a submission, by place: functions, records, prose."""
+    found = {f"hw3utils/{file}": text for file, text in hidden.models.items()}
+    found["answers/records.json"] = json.dumps(plain(dict(judge.right_records())))
+    for problem in notebooks.SHEETS:
+        rows = [r for r in tasks.RUBRIC if r["item"][0] == problem[-1] and r["kind"] == "hand"]
+        found[f"answers/{problem}.md"] = "\n\n".join(
+            f"## Answer {row['item']}\n\nMy answer to {row['item']}." for row in rows
+        )
+    for number in (1, 2, 3, 4):
+        cells = [
+            {"cell_type": "markdown", "metadata": {}, "source": f"## {row['part']} A part\n\n"
+             f"### Answer {row['item']}\n\nWhat I think of {row['item']}."}
+            for row in tasks.RUBRIC
+            if row["item"][0] == str(number) and row["kind"] == "hand" and number in (1, 3)
+        ]  # fmt: skip
+        book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        found[f"notebooks/problem{number}.ipynb"] = json.dumps(book)
+    return found
+
+
+@pytest.fixture(scope="session")
+def untouched_files(hidden, model_files):
+    """The students' edition as it was given out."""
+    own = {f"hw3utils/{file}": hidden.editions[file] for file in hidden.models}
+    rest = {name: text for name, text in model_files.items() if name.endswith(".ipynb")}
+    return own | rest
+
+
+@pytest.fixture(scope="session")
+def code(hidden):
+    with sandbox.package_copy(PACKAGE, hidden.editions) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def bwrap(code):
+    try:
+        sandbox.check_works(code)
+    except sandbox.NoSandboxError as error:
+        pytest.skip(f"no sandbox works here: {error}")
+
+
+@pytest.fixture(scope="module")
+def box(code, bwrap):
+    with sandbox.Sandbox(code) as started:
+        yield started

@@ -1,0 +1,108 @@
+"""The students' edition where students open it: JupyterLab in a browser, and a pip install."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from test_jupyterlab import (
+    BROWSER,
+    FLAGS,
+    NEWS,
+    TOKEN,
+    Lab,
+    free_port,
+    run_all_cells,
+    saved,
+    texts,
+    wait_for,
+)
+
+from course import edition
+from hw3utils import paths
+
+
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory):
+    out = tmp_path_factory.mktemp("opened")
+    edition.write(out)
+    edition.solve(out)
+    return out
+
+
+@pytest.fixture
+def lab(solved, tmp_path):
+    port = free_port()
+    own = {name: str(tmp_path / name) for name in
+           ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR",
+            "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_RUNTIME_DIR")}  # fmt: skip
+    settings = tmp_path / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps(NEWS))
+    words = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
+             f"--IdentityProvider.token={TOKEN}", "--allow-root",
+             f"--ServerApp.root_dir={solved / 'notebooks'}"]  # fmt: skip
+    variables = os.environ | own | {"HW3_PROFILE": "smoke", "HW3_HOME": str(solved)}
+    variables |= {"PYTHONPATH": str(solved), "HW3_DATA": str(paths.data_dir())}
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *words], env=variables, stdout=log, stderr=log
+        )
+        try:
+            started = Lab(solved / "notebooks", port)
+            wait_for(lambda: started.ask("status"), 90, "JupyterLab to start")
+            yield started
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed to open JupyterLab in")
+def test_a_student_works_in_jupyterlab(lab, solved, tmp_path):
+    """All checks pass; then a file is edited, and the next run names the mistake, unprompted."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        try:
+            run_all_cells(lab, page, "problem2.ipynb")
+        except Exception as error:
+            page.screenshot(path=tmp_path / "page.png", full_page=True)
+            raise AssertionError(f"{error}; the page then: {tmp_path / 'page.png'}") from error
+        if keep := os.environ.get("HW3_SCREENSHOTS"):
+            page.screenshot(path=f"{keep}/edition.png")
+        shown = "".join(texts(cell) for cell in saved(lab, "problem2.ipynb"))
+        for name in ("2.3 receptive field", "2.5 anchors", "2.5 iou", "2.5 nms"):
+            assert f"{name}: pass" in shown
+        assert "2.1 layers: task 2.1 layers: fill in the cell" in shown
+        place = solved / "hw3utils" / "problem2" / "receptive_field.py"
+        text = place.read_text(encoding="utf-8")
+        place.write_text(text.replace("size += (kernel - 1) * jump", "size += kernel - 1"), "utf-8")
+        try:
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            told = page.get_by_text("strides of earlier layers are ignored: multiply by the jump")
+            told.wait_for(timeout=120_000, state="attached")
+        finally:
+            place.write_text(text, encoding="utf-8")
+        browser.close()
+
+
+def test_pip_installs_the_edition_with_its_expected_values(solved, tmp_path):
+    """As the set-up cell does on Colab, which is the model's own."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(tmp_path / "site"), str(solved)], check=True)
+    program = "from hw3utils.checking import check, submit; check('1.1 rates'); submit()"
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    variables |= {"PYTHONPATH": str(tmp_path / "site"), "HW3_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "1.1 rates: pass" in done.stdout, done.stderr
+    assert (tmp_path / "submission.zip").is_file()
+    books = [paths.notebooks_dir() / "problem1.ipynb", solved / "notebooks" / "problem1.ipynb"]
+    cells = [nbformat.read(book, as_version=4).cells for book in books]
+    first, second = (next(c for c in book if c.cell_type == "code").source for book in cells)
+    assert first == second

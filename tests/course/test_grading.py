@@ -1,0 +1,221 @@
+"""A folder of submissions, from zip files to feedback: points, damage, repetition, marks."""
+
+import base64
+import json
+import zipfile
+
+import pytest
+
+from course import __main__, grading, review, sandbox, tasks
+from hw3utils.checking.running import TASKS
+
+PNG = review._PNG + b"not much of a picture"
+SEED = 20_26
+
+
+def pack(path, contents):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in contents.items():
+            archive.writestr(name, text)
+    return path
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory, bwrap, model_files, untouched_files):
+    """A course: the model answer, the untouched edition, an empty zip, and damaged ones."""
+    folder = tmp_path_factory.mktemp("submissions")
+    pack(folder / "model.zip", model_files)
+    pack(folder / "untouched.zip", untouched_files)
+    pack(folder / "empty.zip", {})
+    broken = {"notebooks/problem1.ipynb": "{not JSON", "answers/records.json": "[" * 5_000}
+    pack(folder / "broken.zip", model_files | broken)
+    (folder / "nozip.zip").write_bytes(b"PK but no zip")
+    inside = {f"hw3-main/{name}": text for name, text in model_files.items()}
+    pack(folder / "nested.zip", inside | {"../../escaped.py": "x", "/tmp/hw3utils/a.py": "x"})
+    output = tmp_path_factory.mktemp("grades")
+    assert __main__.main(["grade", str(folder), "--output", str(output), "--jobs", "1",
+                          "--seed", str(SEED)]) == 0  # fmt: skip
+    return folder, output
+
+
+def total(output, student):
+    return next(r for r in grading.read_csv(output / "automatic.csv") if r["student"] == student)
+
+
+def test_the_points_of_each_part_are_the_handouts():
+    parts = {}
+    for row in tasks.RUBRIC:
+        parts[row["part"]] = parts.get(row["part"], 0) + int(row["points"])
+    assert sum(parts.values()) == 100
+    assert sum(int(r["points"]) for r in tasks.RUBRIC if r["kind"] == "automatic") == 41
+    problems = [sum(n for part, n in parts.items() if part[0] == p) for p in "1234"]
+    assert problems == [20, 35, 25, 20]
+    assert {part: parts[part] for part in ("1.3", "2.4", "3.1b", "3.2b", "4.3a")} == {
+        "1.3": 10, "2.4": 12, "3.1b": 6, "3.2b": 3, "4.3a": 4,
+    }  # fmt: skip
+
+
+def test_the_model_answer_gets_everything_and_the_untouched_edition_nothing(graded):
+    _, output = graded
+    assert float(total(output, "model")["total"]) == 41
+    assert float(total(output, "untouched")["total"]) == 0
+    found = json.loads((output / "work" / "untouched.json").read_text("utf-8"))["results"]
+    for name, result in found.items():
+        said = " ".join(result["messages"])
+        assert "write" in said and "hw3utils/" in said if name in TASKS else "fill in" in said, name
+
+
+def test_an_empty_or_unreadable_zip_is_nothing_and_no_crash(graded):
+    _, output = graded
+    for student in ("empty", "nozip"):
+        row = total(output, student)
+        assert float(row["total"]) == 0
+        assert "nothing of what is asked" in row["notes"] or "cannot be read" in row["notes"]
+
+
+def test_damage_costs_no_points_for_code_and_is_said(graded):
+    _, output = graded
+    row = total(output, "broken")
+    for name in TASKS:
+        assert float(row[name]) == tasks.POINTS[name]
+    assert "records.json is no JSON" in row["notes"]
+    assert float(total(output, "nested")["total"]) == 41
+    assert "leads out of the zip file" in total(output, "nested")["notes"]
+
+
+def test_a_second_run_parallel_and_elsewhere_gives_the_same_tables(graded, tmp_path):
+    folder, output = graded
+    grading.grade(folder, tmp_path, jobs=2, seed=SEED)
+    for name in ("automatic.csv", "manual.csv"):
+        assert (tmp_path / name).read_bytes() == (output / name).read_bytes()
+
+
+def test_what_is_graded_is_not_graded_again(graded, monkeypatch):
+    folder, output = graded
+    before = (output / "automatic.csv").read_bytes()
+    (output / "work" / "empty.json").unlink()
+    asked = []
+    real = grading.grade_one
+    monkeypatch.setattr(
+        grading, "grade_one", lambda one, *rest: asked.append(one.student) or real(one, *rest)
+    )
+    grading.grade(folder, output, seed=SEED)
+    assert asked == ["empty"]
+    assert (output / "automatic.csv").read_bytes() == before
+
+
+def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
+    _, output = graded
+    path = output / "manual.csv"
+    blank = path.read_bytes()
+    with pytest.raises(ValueError, match="a blank is no 0"):
+        review.feedback(output)
+    assert not (output / "grades.csv").exists()
+    rows = grading.read_csv(path)
+    full = [row | {"points": row["most"], "comment": "<b>well done</b>"} for row in rows]
+    grading.write_csv(path, [full[0] | {"points": "7"}, *full[1:]])
+    with pytest.raises(ValueError, match="within the item's points"):
+        review.feedback(output)
+    grading.write_csv(path, full)
+    grades = {row["student"]: row for row in review.feedback(output)}
+    assert grades["model"]["total"] == 100
+    assert grades["untouched"]["total"] == 59
+    assert [*grades["model"]][1:-1] == list(dict.fromkeys(r["part"] for r in tasks.RUBRIC))
+    page = (output / "feedback" / "model.html").read_text("utf-8")
+    assert "&lt;b&gt;well done" in page and "100 of 100" in page
+    results = json.loads((output / "gradescope" / "model" / "results.json").read_text("utf-8"))
+    assert results["score"] == 100
+    assert sum(test["max_score"] for test in results["tests"]) == 100
+    path.write_bytes(blank)
+
+
+def test_marks_that_were_given_survive_grading_again(graded):
+    folder, output = graded
+    path = output / "manual.csv"
+    rows = grading.read_csv(path)
+    grading.write_csv(path, [rows[0] | {"points": "1", "comment": "kept"}, *rows[1:]])
+    grading.grade(folder, output, seed=SEED)
+    assert grading.read_csv(path)[0]["comment"] == "kept"
+
+
+def test_review_pages_show_everybody_without_a_name(graded):
+    _, output = graded
+    pages = {path.stem: path.read_text("utf-8") for path in (output / "review").glob("*.html")}
+    assert set(pages) == set(tasks.ROOMS)
+    code = grading.code_name("model", SEED)
+    assert code in pages["2.5a"] and "My answer to 2.5a." in pages["2.5a"]
+    assert "What I think of 1.3b." in pages["1.3b"] and "What I think of 1.3c." not in pages["1.3b"]
+    for page in pages.values():
+        assert "model.zip" not in page and "untouched" not in page
+        assert page.count("<article>") == 6 and "Model answer" in page
+
+
+def notebook(*cells):
+    made = [{"cell_type": kind, "source": source, **more} for kind, source, more in cells]
+    return json.dumps({"cells": made}).encode()
+
+
+def essay(text):
+    return ("markdown", text, {})
+
+
+def test_an_essay_is_text_whatever_it_holds():
+    evil = ("<script>alert(1)</script>", "x <img src=x onerror=alert(1)>",
+            "[a](javascript:alert(1))", "![a](http://192.0.2.1/x.png)", "a **b**")  # fmt: skip
+    shown = review.to_html("\n\n".join(evil))
+    assert "<script" not in shown and "<img" not in shown and "href" not in shown
+    assert "&lt;script&gt;" in shown and "<strong>b</strong>" in shown
+
+
+def test_prose_is_found_in_damaged_notebooks():
+    answer = essay(["### Answer 1.1a\n\n", "*what (2 points)*\n\n(write 1.1a here)\n\nA valley."])
+    part = essay("## 1.1 Which rates?")
+    picture = ("code", "", {"outputs": [
+        {"data": {"image/png": base64.b64encode(PNG).decode()}},
+        {"data": {"image/png": base64.b64encode(b"<svg onload=alert(1)>").decode()}},
+        {"data": {"text/html": "<script>alert(1)</script>"}},
+    ]})  # fmt: skip
+    whole = review.prose(
+        grading.Submission("a", {"notebooks/problem1.ipynb": notebook(part, picture, answer)}), []
+    )
+    assert whole["1.1a"] == ("A valley.", [PNG])
+    cells = (answer, part, picture, picture, answer, essay("no metadata"))
+    again = review.prose(
+        grading.Submission("b", {"notebooks/problem1.ipynb": notebook(*cells)}), []
+    )
+    assert again["1.1a"] == whole["1.1a"]
+    for content in (b"{", b"[]", b'{"cells": 3}', b'{"cells": [7]}', b"\xff\xfe"):
+        notes = []
+        review.prose(grading.Submission("c", {"notebooks/problem1.ipynb": content}), notes)
+        assert "no notebook that can be read" in notes[0]
+
+
+def test_a_bomb_and_too_many_files_are_refused(tmp_path):
+    bomb = pack(tmp_path / "bomb.zip", {"notebooks/problem1.ipynb": b"0" * 50_000_000})
+    assert "at most" in " ".join(grading.read(bomb).notes)
+    assert grading.read(bomb).contents == {}
+    many = pack(tmp_path / "many.zip", {f"{n}.md": "" for n in range(grading.MOST_FILES + 1)})
+    assert "files" in grading.read(many).notes[0]
+
+
+def test_a_size_that_lies_does_not_help(tmp_path):
+    path = pack(tmp_path / "lie.zip", {"answers/records.json": b"0" * 9_000_000})
+    raw = path.read_bytes()
+    true, small = (9_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
+    path.write_bytes(raw.replace(true, small))
+    assert len(grading.read(path).contents.get("answers/records.json", b"")) <= 11
+
+
+def test_the_command_line_says_what_is_wrong(tmp_path, capsys, monkeypatch):
+    assert __main__.main(["feedback", str(tmp_path)]) == 1
+    assert __main__.main(["grade", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    assert "holds no zip file" in capsys.readouterr().err
+    pack(tmp_path / "a.zip", {})
+
+    def broken(*_):
+        raise sandbox.NoSandboxError("bwrap is not installed")
+
+    monkeypatch.setattr(sandbox, "check_works", broken)
+    assert __main__.main(["grade", str(tmp_path), "--output", str(tmp_path / "out")]) == 1
+    assert "--trusted" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "automatic.csv").exists()
