@@ -192,12 +192,18 @@ def _contents(part: Any, kind: str) -> Iterator[list[Any]]:
 
 
 def _give_anchors(blocks: list[Block], problem: str) -> dict[str, str]:
-    """Make each heading's anchor unique in the report; return the new ones by pandoc's own."""
+    """Make each heading's anchor unique in the report; return the new ones by pandoc's own.
+
+    Links inside the problem's own text lead to the new ones.
+    """
     anchors = {}
     for number, content in enumerate(_contents(blocks, "Header")):
         own = content[1][0]
         content[1][0] = f"{problem}-{number}-{own}" if number else problem
         anchors.setdefault(own, content[1][0])
+    for content in _contents(blocks, "Link"):
+        target = content[2][0].removeprefix("#")
+        content[2][0] = f"#{anchors[target]}" if target in anchors else content[2][0]
     return anchors
 
 

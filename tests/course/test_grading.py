@@ -25,7 +25,7 @@ def graded(tmp_path_factory, bwrap, model_files, untouched_files):
     """A course: the model answer, the untouched edition, an empty zip, and damaged ones."""
     folder = tmp_path_factory.mktemp("submissions")
     pack(folder / "model.zip", model_files)
-    pack(folder / "untouched.zip", untouched_files)
+    pack(folder / "as_handed_out.zip", untouched_files)
     pack(folder / "empty.zip", {})
     broken = {"notebooks/problem1.ipynb": "{not JSON", "answers/records.json": "[" * 5_000}
     pack(folder / "broken.zip", model_files | broken)
@@ -58,8 +58,8 @@ def test_the_points_of_each_part_are_the_handouts():
 def test_the_model_answer_gets_everything_and_the_untouched_edition_nothing(graded):
     _, output = graded
     assert float(total(output, "model")["total"]) == 41
-    assert float(total(output, "untouched")["total"]) == 0
-    found = json.loads((output / "work" / "untouched.json").read_text("utf-8"))["results"]
+    assert float(total(output, "as_handed_out")["total"]) == 0
+    found = json.loads((output / "work" / "as_handed_out.json").read_text("utf-8"))["results"]
     for name, result in found.items():
         said = " ".join(result["messages"])
         assert "write" in said and "hw3utils/" in said if name in TASKS else "fill in" in said, name
@@ -119,7 +119,7 @@ def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
     grading.write_csv(path, full)
     grades = {row["student"]: row for row in review.feedback(output)}
     assert grades["model"]["total"] == 100
-    assert grades["untouched"]["total"] == 59
+    assert grades["as_handed_out"]["total"] == 59
     assert [*grades["model"]][1:-1] == list(dict.fromkeys(r["part"] for r in tasks.RUBRIC))
     page = (output / "feedback" / "model.html").read_text("utf-8")
     assert "&lt;b&gt;well done" in page and "100 of 100" in page
@@ -146,7 +146,7 @@ def test_review_pages_show_everybody_without_a_name(graded):
     assert code in pages["2.5a"] and "My answer to 2.5a." in pages["2.5a"]
     assert "What I think of 1.3b." in pages["1.3b"] and "What I think of 1.3c." not in pages["1.3b"]
     for page in pages.values():
-        assert "model.zip" not in page and "untouched" not in page
+        assert "model.zip" not in page and "as_handed_out" not in page
         assert page.count("<article>") == 6 and "Model answer" in page
 
 

@@ -46,7 +46,7 @@ def test_the_answers_follow_the_results():
     found = results()
     before = summary.summary(found).set_index("question")["answer"]
     found["problem1"]["lr_max"] = 0.123
-    found["problem3"]["finetune"]["0.1"]["validation"] = 0.99
+    found["problem3"]["finetune"]["0.1"].update(validation=0.99, diverged=False)
     found["problem4"]["several_labels"].append({"labels": 3, "images": 1000})
     after = summary.summary(found).set_index("question")["answer"]
     assert set(after.index[before != after]) == {"1.1", "3.1c", "4.3c"}
