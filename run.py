@@ -28,6 +28,8 @@ LOCK = ROOT / "requirements.lock"
 STAMP = ENVIRONMENT / "installed.sha256"
 OLDEST_PYTHON = (3, 10)
 NEEDED_BYTES = 8 * 2**30
+INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
+GOODBYE_SECONDS = 20  # in which what was interrupted may tidy up and say what is kept
 QUICK_TESTS = ["test_environment", "report/test_notebooks", "test_texts"]
 # A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures.
 ON_ALL_CORES = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
@@ -35,6 +37,8 @@ ON_ALL_CORES = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
 
 def main() -> int:
     """Set up what is missing, then run the notebooks or the tests; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a terminal without "…" is no reason to stop
     command, words = parse(sys.argv[1:])
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
@@ -51,12 +55,15 @@ def main() -> int:
         print(f"run.py: {' '.join(map(str, error.cmd))} failed (see above)", file=sys.stderr)
         print("run.py: mend the cause and give the same command again", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # run.py | head -1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OUTPUT_CLOSED
     except OSError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nrun.py: interrupted; the same command goes on from there", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def parse(arguments: list[str]) -> tuple[str, list[str]]:
@@ -81,7 +88,9 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
         if value := getattr(asked, name):
             words += [f"--{name}", value]
     if asked.command != "run" and words:
-        parser.error(f"{asked.command} takes no --profile, --only, --output or --cluster")
+        parser.error(
+            f"{asked.command} takes no --profile, --only, --output, --cluster or --no-code"
+        )
     for value in asked.p:  # pytest has such an option, too
         words += ["-p", value]
     if asked.command == "test":
@@ -132,7 +141,15 @@ def _module(*words: str) -> int:
     """Run a module with ``.venv``'s Python: on this checkout, with nobody else's packages."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONHOME"}
     variables |= {"HW3_HOME": str(ROOT), "PYTHONNOUSERSITE": "1"}
-    return subprocess.run([PYTHON, "-m", *words], env=variables, cwd=ROOT).returncode
+    with subprocess.Popen([PYTHON, "-m", *words], env=variables, cwd=ROOT) as child:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:  # Ctrl-C reached the child too, and it has more to say
+            try:
+                return child.wait(GOODBYE_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                child.kill()
+                raise KeyboardInterrupt from None
 
 
 def _absolute(folder: str) -> str:
