@@ -21,6 +21,21 @@ def committed_results(problem: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def without_digests(message: str, most: int = 4) -> str:
+    """Return a message whose longer lists of files and SHA-256 digests are told in one line.
+
+    They would push off the screen what is said before them.
+    """
+
+    def told(lists: re.Match[str]) -> str:
+        files = re.findall(r"^  (\S+)  \(SHA-256", lists[0], re.MULTILINE)
+        if len(files) <= most:
+            return lists[0]
+        return f"  {files[0]}, {files[1]} and {len(files) - 2} more: hw3utils/data/SHA256SUMS\n"
+
+    return re.sub(r"(?:^  \S+  \(SHA-256 \w+\)(?:\n|\Z))+", told, message, flags=re.M).rstrip("\n")
+
+
 def markdown(frame: pd.DataFrame) -> str:
     """Return a frame as a Markdown table, without its index; columns of numbers to the right.
 

@@ -4,7 +4,9 @@
 Trying the sources and verifying what they supply is done by `downloads`.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,24 @@ from hw3utils.data import downloads
 from hw3utils.data.downloads import Artefact, Source
 
 
+@contextlib.contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Put what an error says into one line: of a source's reason the first line is shown.
+
+    torchvision's first line says only that there was an error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise RuntimeError(said if len(said) < 400 else f"{said[:200]} … {said[-200:]}") from error
+
+
 def _fashion_mnist_from_torchvision(folder: Path) -> None:
     from torchvision.datasets import FashionMNIST
 
-    FashionMNIST(str(folder), download=True)
+    with told_in_one_line():
+        FashionMNIST(str(folder), download=True)
     downloads.unpack_gzip(folder / "FashionMNIST" / "raw", folder)
 
 
@@ -47,7 +63,8 @@ def _cifar10_from_torchvision(folder: Path) -> None:
 
     rows = []
     for train in (True, False):
-        part = Python(str(folder), train=train, download=True)
+        with told_in_one_line():
+            part = Python(str(folder), train=train, download=True)
         labels = np.asarray(part.targets, dtype=np.uint8)[:, None]
         pixels = part.data.transpose(0, 3, 1, 2).reshape(len(labels), -1)
         rows.append(np.concatenate([labels, pixels], axis=1))

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision import datasets as tv
 
 from hw3utils.data import downloads
+from hw3utils.data.artefacts import told_in_one_line
 from hw3utils.data.image_folders import decode
 from hw3utils.data.images import ImageSet, OfficialParts
 
@@ -48,7 +49,8 @@ def _opened(name: str, kind: Callable[..., Any], part: dict[str, Any], folder: P
 
     def supply(scratch: Path) -> None:
         said = io.StringIO()  # progress bars, which no notebook should keep
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        quiet = contextlib.redirect_stdout(said), contextlib.redirect_stderr(said)
+        with quiet[0], quiet[1], told_in_one_line():
             kind(str(scratch), download=True, **part)
 
     return downloads.obtain(

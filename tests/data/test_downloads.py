@@ -1,5 +1,6 @@
 """Fetching, with made-up artefacts: order, checksums, damage, kills. One test on the real files."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -14,6 +15,7 @@ from torchvision.datasets import FashionMNIST
 
 from hw3utils import paths
 from hw3utils.data import artefacts, datasets, downloads
+from hw3utils.text import without_digests
 
 CONTENT = b"real bytes" * 1000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -73,6 +75,33 @@ def test_when_all_fail_the_error_lists_every_source_and_the_folder(tmp_path):
     assert "source 2: ValueError: file wrong content" in message
     assert str(tmp_path / "toy") in message
     assert DIGEST in message
+
+
+def test_of_torchvisions_reason_not_only_the_first_line_is_told(tmp_path, monkeypatch):
+    def fails(root, download):
+        raise RuntimeError(
+            "Error downloading x.gz:\nTried https://a.example/, got:\nno route to host"
+        )
+
+    monkeypatch.setattr("torchvision.datasets.FashionMNIST", fails)
+    asked = dataclasses.replace(
+        artefacts.FASHION_MNIST, sources=artefacts.FASHION_MNIST.sources[:1]
+    )
+    with pytest.raises(downloads.SourcesExhaustedError) as error:
+        downloads.fetch(asked, tmp_path)
+    wanted = "RuntimeError: Error downloading x.gz: Tried https://a.example/, got: no route"
+    assert wanted in str(error.value)
+
+
+def test_a_long_list_of_digests_is_told_in_one_line_and_a_short_one_stays(tmp_path):
+    for artefact, lines in ((artefacts.KERAS_RESNET50, 5), (artefacts.FASHION_MNIST, 7)):
+        with pytest.raises(downloads.SourcesExhaustedError) as error:
+            downloads.fetch(dataclasses.replace(artefact, sources=()), tmp_path)
+        told = without_digests(f"No weights.\n{error.value}")
+        assert len(told.splitlines()) <= lines + 1
+        assert str(tmp_path / artefact.folder) in told
+        assert ("SHA256SUMS" in told) == (len(artefact.files) > 4)
+        assert all((name in told) for name in list(artefact.files)[:2])
 
 
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):
