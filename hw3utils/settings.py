@@ -34,6 +34,19 @@ def profile_name(profile: str | None = None) -> str:
     return name
 
 
+def jobs() -> int | None:
+    """Return the number of training processes that ``HW3_JOBS`` asks for, None where it is not set.
+
+    Raises a ValueError where it is not a whole number of at least 1.
+    """
+    asked = os.environ.get("HW3_JOBS")
+    if not asked:
+        return None
+    if not (asked.isdecimal() and int(asked) >= 1):
+        raise ValueError(f"HW3_JOBS={asked!r}: must be a whole number of at least 1")
+    return int(asked)
+
+
 @dataclass(frozen=True)
 class Settings:
     """What every problem's settings share."""
@@ -46,9 +59,11 @@ class Settings:
     def for_profile(cls, profile: str | None = None, **changes: Any) -> "Settings":
         """Return the settings of a profile; ``changes`` override numbers (None changes nothing).
 
-        Raises a ValueError where the profile or a name is unknown, or a value makes no sense.
+        Raises a ValueError where the profile or a name is unknown, or a value makes no sense; so
+        does ``HW3_JOBS``, which would otherwise be read only when something is trained.
         """
         name = profile_name(profile)
+        jobs()
         defaults = cls(profile=name, **cls.SIZES.get(name, {}))
         allowed = {field.name for field in dataclasses.fields(cls)} - {"profile", "changed"}
         changes = {key: value for key, value in changes.items() if value is not None}

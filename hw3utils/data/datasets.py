@@ -71,9 +71,7 @@ def load_target(wanted: str, **options: Any) -> Target:
     The options are those of `load_dataset`, and so are the errors; where none can be had, the
     `downloads.SourcesExhaustedError` says why for each.
     """
-    names = [name.strip() for name in wanted.split(" or ")]
-    for name in names:
-        _check_name(name)
+    names = check_names(wanted)
     not_found: dict[str, str] = {}
     for name in names:
         try:
@@ -81,6 +79,14 @@ def load_target(wanted: str, **options: Any) -> Target:
         except downloads.SourcesExhaustedError as error:
             not_found[name] = str(error)
     raise downloads.SourcesExhaustedError("\n".join(not_found.values()))
+
+
+def check_names(wanted: str) -> list[str]:
+    """Return the names in ``"A or B"``; raises a ValueError where one is not of `DATASETS`."""
+    names = [name.strip() for name in wanted.split(" or ")]
+    for name in names:
+        _check_name(name)
+    return names
 
 
 def load_dataset(

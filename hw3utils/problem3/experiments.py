@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hw3utils import text
 from hw3utils.data import datasets
 from hw3utils.data.images import (
     FlipAndCrop,
@@ -94,7 +95,24 @@ def load(settings: Problem3) -> Setup:
         torch.cat([train.labels, validation.labels]),
         train.class_names,
     )
-    return Setup(resnet.load_base(settings.weights), target, scale, parts, everything)
+    try:
+        base = resnet.load_base(settings.weights)
+    except resnet.WeightsError as error:
+        raise resnet.WeightsError(text.without_digests(str(error))) from None
+    return Setup(base, target, scale, parts, everything)
+
+
+def check(settings: Problem3) -> None:
+    """Raise a ValueError where a dataset's or the weights' name is unknown, or images too small.
+
+    For whoever wants to know before anything is fetched.
+    """
+    datasets.check_names(settings.dataset)
+    names = [name.strip() for name in settings.weights.split(" or ")]
+    if unknown := [name for name in names if name not in resnet.WEIGHTS]:
+        known = ", ".join(resnet.WEIGHTS)
+        raise ValueError(f"unknown weights {', '.join(unknown)}: choose from {known}")
+    imagenet_scale(settings.image_size)
 
 
 class Size(NamedTuple):

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hw3utils import settings
 from hw3utils.training import fingerprints
 
 CONNECT_SECONDS = 20
@@ -45,12 +46,7 @@ def num_workers() -> int:
 
     Raises a ValueError where ``HW3_JOBS`` is not a whole number of at least 1.
     """
-    asked = os.environ.get("HW3_JOBS")
-    if not asked:
-        return joblib.cpu_count()
-    if not (asked.isdecimal() and int(asked) >= 1):
-        raise ValueError(f"HW3_JOBS={asked!r}: must be a whole number of at least 1")
-    return int(asked)
+    return settings.jobs() or joblib.cpu_count()
 
 
 def processes() -> int:
