@@ -26,10 +26,17 @@ _KEPT_METADATA = ("tags", "cellView", "jupyter")  # the last two fold the set-up
 
 
 class _QuietKernelManager(AsyncKernelManager):
-    """Starts kernels that do not warn, at every start, that they talk over unencrypted TCP."""
+    """Starts kernels that do not warn, at every start, that they talk over unencrypted TCP.
+
+    And ends them without interrupting them first, as jupyter_client does: an idle kernel reports
+    that as an error, and a busy one's workers print a traceback each.
+    """
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
         return [*super().format_kernel_cmd(extra_arguments), "--IPKernelApp.log_level=ERROR"]
+
+    async def _async_interrupt_kernel(self) -> None:
+        """Do nothing: papermill interrupts no kernel but the one that it is about to end."""
 
 
 class NotebookFailed(RuntimeError):  # noqa: N818 - it is what happened
