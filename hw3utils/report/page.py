@@ -55,8 +55,8 @@ class Part(NamedTuple):
     run: str  # which run these two are of, in words
 
 
-def write_html(output: Path) -> Path:
-    """Write ``report.html`` into a run's folder and return its path.
+def write_html(output: Path, *, code: bool = True) -> Path:
+    """Write ``report.html`` into a run's folder, with the notebooks' code or without; return it.
 
     Problems that the run does not hold, or has not finished, are those of the committed run; the
     first page says which run each comes from. The write-ups are the committed ones. Raises a
@@ -69,6 +69,7 @@ def write_html(output: Path) -> Path:
         blocks, anchors = [], {}
         for problem, part in parts.items():
             own = _problem_blocks(problem, part.notebook, Path(folder))
+            own = own if code else _without_code(own)
             anchors[problem] = _give_anchors(own, problem)
             blocks += own
         front = Path(folder) / "front.html"
@@ -157,6 +158,18 @@ def _unwrapped(block: Block) -> list[Block]:
     """Return what a Markdown cell holds; a heading inside a cell would not open a section."""
     is_text = block["t"] == "Div" and "markdown" in block["c"][0][1]
     return block["c"][1] if is_text else [block]
+
+
+def _without_code(blocks: list[Block]) -> list[Block]:
+    """Return the blocks without the code of notebook cells; what the cells show stays."""
+    kept = []
+    for block in blocks:
+        if block["t"] == "Div" and {"cell", "code"} <= set(block["c"][0][1]):
+            shown = [inner for inner in block["c"][1] if inner["t"] != "CodeBlock"]
+            block = {"t": "Div", "c": [block["c"][0], shown]}
+        if block["t"] != "Div" or block["c"][1]:
+            kept.append(block)
+    return kept
 
 
 def _read(text: str, kind: str, folder: Path, *options: str) -> list[Block]:

@@ -5,6 +5,7 @@ here.
 """
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -34,15 +35,25 @@ _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "p
 def summary(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Return ``question``, ``points`` and ``answer`` of each sub-question, and ``where`` it stands.
 
-    ``found`` holds the results of each problem, ``problem1`` to ``problem4``, as its notebook
-    writes them; ``where`` is a pair of the problem and the words with which its heading begins.
+    ``found`` holds the results of some problems, ``problem1`` to ``problem4``, as their notebooks
+    write them; ``where`` is a pair of the problem and the words with which its heading begins.
     """
     rows = [
         (question, points, answer, (problem, heading))
         for problem, answers in _ANSWERS.items()
+        if problem in found
         for question, points, answer, heading in answers.report_rows(found[problem])
     ]
     return pd.DataFrame(rows, columns=["question", "points", "answer", "where"])
+
+
+def lines(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the same for a terminal: a line for each sub-question, without Markdown's marks."""
+    table = summary(found)
+    return [
+        f"{question:>5}  {' '.join(re.sub(r'[*`$]', '', answer).split())}"
+        for question, answer in zip(table["question"], table["answer"], strict=True)
+    ]
 
 
 def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:

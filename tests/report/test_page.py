@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from hw3utils import __main__, paths
 from hw3utils.report import notebooks, page, summary
@@ -53,6 +54,30 @@ def test_the_answers_follow_the_results():
     assert "lr_max = 0.12" in after["1.1"] and after["3.1c"].endswith("images: 0.1.")
 
 
+def test_a_terminal_gets_a_line_for_each_question_of_the_problems_that_were_run():
+    found = results()
+    lines = summary.lines({problem: found[problem] for problem in ("problem1", "problem4")})
+    assert [line.split()[0] for line in lines] == [q for q in QUESTIONS if q[0] in "14"]
+    assert not any(mark in line for line in lines for mark in "*`\n")
+    assert f"lr_max = {found['problem1']['lr_max']:.2g}" in lines[0]
+
+
+def test_without_code_what_a_cell_shows_stays_and_cells_that_show_nothing_go(tmp_path):
+    notebook = new_notebook(
+        cells=[
+            new_markdown_cell("## Why\n\n```\na formula\n```"),
+            new_code_cell("import secret", execution_count=1),
+            new_code_cell("hidden()", execution_count=2,
+                          outputs=[new_output("stream", text="shown\n")]),
+        ]
+    )  # fmt: skip
+    blocks = page._notebook_blocks(notebook, tmp_path / "n")
+    kept = page._without_code(blocks)
+    assert len(kept) == len(blocks) - 1
+    texts = [content[1] for content in page._contents(kept, "CodeBlock")]
+    assert [text.strip() for text in texts] == ["a formula", "shown"]
+
+
 def test_the_problems_come_in_order_after_the_summary(html):
     titles = re.findall(r"<h1[^>]*>(.*?)</h1>", html, re.DOTALL)
     assert len(titles) == 5
@@ -85,7 +110,7 @@ def test_no_run_folder_and_no_browser_are_said_plainly(tmp_path, written, monkey
     assert __main__.main(["report", "--output", str(tmp_path / "none")]) == 2
     assert "run the notebooks first" in capsys.readouterr().err
     monkeypatch.setattr(page, "find_browser", lambda: None)
-    monkeypatch.setattr(page, "write_html", lambda output: written)
+    monkeypatch.setattr(page, "write_html", lambda output, code: written)
     assert __main__.main(["report", "--output", str(tmp_path)]) == 0
     assert "report.pdf was not made" in capsys.readouterr().out
 
