@@ -78,6 +78,7 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
     )
     parser.add_argument("--output", type=_absolute, metavar="DIR", help="default: output/<profile>")
     parser.add_argument("--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786")
+    parser.add_argument("--no-code", action="store_true", help="a report without the code")
     parser.add_argument(
         "-p", action="append", default=[], metavar="NAME=VALUE",
         help="change a number of the notebook's parameters cell; may be repeated",
@@ -87,6 +88,7 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
     for name in ("profile", "output", "cluster"):
         if value := getattr(asked, name):
             words += [f"--{name}", value]
+    words += ["--no-code"] if asked.no_code else []
     if asked.command != "run" and words:
         parser.error(
             f"{asked.command} takes no --profile, --only, --output, --cluster or --no-code"

@@ -2,8 +2,12 @@
 
 import argparse
 import ast
+import dataclasses
+import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +16,22 @@ try:
     from hw3utils import paths, settings
     from hw3utils.data import artefacts, downloads
     from hw3utils.problem3 import experiments, resnet
-    from hw3utils.report import notebooks, page, publication
-    from hw3utils.settings import Problem3
+    from hw3utils.report import forecast, notebooks, page, publication, summary, terminal
+    from hw3utils.settings import Problem1, Problem2, Problem3, Problem4
     from hw3utils.training import workers
 except ModuleNotFoundError as missing:
     sys.exit(f"hw3utils: {missing.name} is not installed; {_WHAT_BRINGS_IT}")
+except KeyboardInterrupt:
+    sys.exit(130)  # nothing has been started yet
+
+_SETTINGS = {"problem1": Problem1, "problem2": Problem2, "problem3": Problem3, "problem4": Problem4}
+INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
+_KEPT = "finished runs are kept, and the same command goes on from there"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks; return 0, 1 for a failure, 2 for a wrong command."""
+    terminal.prepare()
     try:
         asked = read(arguments)
         return asked.command(asked)
@@ -30,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"hw3utils: {error.name} is not installed; {_WHAT_BRINGS_IT}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # … | head -1
+        terminal.give_up_output()
+        print(f"hw3utils: stopped, for nobody reads what it prints; {_KEPT}", file=sys.stderr)
+        return OUTPUT_CLOSED
     except (
         downloads.SourcesExhaustedError, resnet.WeightsError, notebooks.NotebookFailed,
         workers.WorkerError, OSError,
@@ -37,14 +52,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hw3utils: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nhw3utils: interrupted; finished runs are kept, the same command goes on from there"
-        )
-        return 130
+        print(f"\nhw3utils: interrupted; {_KEPT}", file=sys.stderr)
+        return INTERRUPTED
 
 
 def read(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return what a command line asks. Raises a ValueError where a name in it is unknown."""
+    """Return what a command line asks.
+
+    Raises a ValueError where a name, a number, the output folder or ``HW3_JOBS`` makes no sense.
+    """
     asked = _parser().parse_args(arguments)
     if "problems" in asked:
         asked.problems = notebooks.find_problems(asked.problems)
@@ -54,12 +70,27 @@ def read(arguments: list[str] | None = None) -> argparse.Namespace:
         asked.parameters = dict(_parameter(text) for text in asked.parameters)
         if "profile" in asked.parameters:
             raise ValueError("choose the profile with --profile, not with -p")
+        workers.num_workers()
         for problem in asked.problems:
             notebooks.check_parameters(problem, asked.parameters)
+            _check_numbers(problem, asked.profile, asked.parameters)
         folder = asked.profile + ("-changed" if asked.parameters else "")
     if "output" in asked:
         asked.output = (asked.output or paths.output_dir(folder)).expanduser().resolve()
+        for place in (asked.output, *asked.output.parents):
+            if place.is_file():
+                raise ValueError(f"--output {asked.output}: {place} is a file, a folder is needed")
     return asked
+
+
+def _check_numbers(problem: str, profile: str, parameters: Mapping[str, Any]) -> None:
+    """Raise a ValueError where the notebook would refuse a number, minutes later."""
+    kind = _SETTINGS[problem]
+    names = {field.name for field in dataclasses.fields(kind)}
+    changes = {name: value for name, value in parameters.items() if name in names}
+    settings = kind.for_profile(profile, **changes)
+    if problem == "problem3":
+        experiments.check(settings)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -77,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--cluster", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:8786 (HW3_CLUSTER)"
     )
+    _add_no_code(run)
     run.set_defaults(command=_run)
 
     data = commands.add_parser("data", help="fetch and verify the data, run nothing")
@@ -86,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         "report", help="join a run's notebooks and the write-ups into report.html and report.pdf"
     )
     written.add_argument("--output", type=Path, help="the run's folder; default: output/laptop")
+    _add_no_code(written)
     written.set_defaults(command=_report)
 
     published = " or ".join(publication.PROFILES)
@@ -98,23 +131,48 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_no_code(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--no-code", dest="code", action="store_false", help="leave the code out of the report"
+    )
+
+
 def _run(asked: argparse.Namespace) -> int:
     if asked.cluster:
         os.environ["HW3_CLUSTER"] = asked.cluster  # the notebooks' kernels see it, too
     if found := workers.check_cluster():
         print(f"cluster: {workers.address()}, {found} workers")
+    numbers = (asked.profile, asked.parameters)
+    plan = [forecast.forecast(problem, *numbers) for problem in asked.problems]
+    print(forecast.told(plan, asked.profile))
     _fetch_fashion_mnist()
     made = []
-    for problem in asked.problems:
-        executed = notebooks.run_notebook(
-            problem, asked.output, {"profile": asked.profile, **asked.parameters}
-        )
-        made += [executed, notebooks.write_html(executed)]
-    made += _write_report(asked.output)
-    print(f"\nDone ({asked.profile} profile). In {asked.output}:")
+    # A page is made while the next notebook runs.
+    with forecast.Progress(plan) as progress, ThreadPoolExecutor(max_workers=1) as pages:
+        for problem in asked.problems:
+            with progress.following(*numbers, problem):
+                executed = notebooks.run_notebook(
+                    problem, asked.output, {"profile": asked.profile, **asked.parameters}
+                )
+            made += [executed, pages.submit(notebooks.write_html, executed)]
+    made = [path if isinstance(path, Path) else path.result() for path in made]
+    made += _write_report(asked.output, asked.code)
+    print("\n" + "\n".join(_answers(asked.output, asked.problems)))
+    print(f"\nDone ({asked.profile} profile). {progress.sentence} In {asked.output}:")
     for path in [*made, asked.output / "figures", asked.output / "answers" / "results"]:
         print(f"  {os.path.relpath(path, asked.output)}")
     return 0
+
+
+def _answers(output: Path, problems: Sequence[str]) -> list[str]:
+    """Return a line for each sub-question of the problems that were run, from their results."""
+    folder = output / "answers" / "results"
+    return summary.lines(
+        {
+            problem: json.loads((folder / f"{problem}.json").read_text(encoding="utf-8"))
+            for problem in problems
+        }
+    )
 
 
 def _data(asked: argparse.Namespace) -> int:
@@ -133,13 +191,13 @@ def _fetch_fashion_mnist() -> None:
 
 
 def _report(asked: argparse.Namespace) -> int:
-    for path in _write_report(asked.output):
+    for path in _write_report(asked.output, asked.code):
         print(path)
     return 0
 
 
-def _write_report(output: Path) -> list[Path]:
-    written = page.write_html(output)
+def _write_report(output: Path, code: bool) -> list[Path]:
+    written = page.write_html(output, code=code)
     if browser := page.find_browser():
         return [written, page.print_pdf(written, browser)]
     print("report.pdf was not made: it needs Chromium, Chrome or Edge. report.html is complete.")

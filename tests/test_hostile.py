@@ -155,7 +155,9 @@ def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monke
     nbformat.write(notebook, project / "notebooks" / "problem1.ipynb")
     monkeypatch.setenv("HW3_HOME", str(project))
     monkeypatch.setattr(__main__, "_fetch_fashion_mnist", lambda: None)
-    monkeypatch.setattr(__main__, "_write_report", lambda output: [])
+    monkeypatch.setattr(__main__, "_write_report", lambda output, code: [])
+    monkeypatch.setattr(__main__, "_answers", lambda output, problems: [])
+    monkeypatch.setenv("HW3_DATA", str(tmp_path / "data"))
     asked = [f"-p{name}={word}" for name, word in zip(names, WORDS, strict=True)]
     assert __main__.main(["run", "problem1", "--profile", "smoke", *asked]) == 0
     ran = nbformat.read(project / "output" / "smoke-changed" / "problem1.ipynb", as_version=4)

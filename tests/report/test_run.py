@@ -2,15 +2,20 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import nbformat
+import psutil
 import pytest
+from jupyter_client.provisioning import LocalProvisioner
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from hw3utils import __main__, paths
 from hw3utils.report import notebooks
+from hw3utils.settings import Problem1
 
 
 @pytest.fixture
@@ -19,7 +24,9 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setenv("HW3_HOME", str(tmp_path))
     monkeypatch.delenv("HW3_OUTPUT", raising=False)
     monkeypatch.setattr(__main__, "_fetch_fashion_mnist", lambda: None)
-    monkeypatch.setattr(__main__, "_write_report", lambda output: [output / "report.html"])
+    monkeypatch.setenv("HW3_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(__main__, "_write_report", lambda output, code: [output / "report.html"])
+    monkeypatch.setattr(__main__.summary, "lines", lambda found: [f"1.1  n is {found['problem1']}"])
     parameters = new_code_cell("profile = None  # the size\nn = 2  # how many")
     parameters.metadata["tags"] = ["parameters"]
     work = new_code_cell(
@@ -58,7 +65,9 @@ def test_a_run_writes_notebook_html_figures_and_results(project, capsys):
     assert outputs(output / "problem1.ipynb") == ["smoke 2\n"]
     assert "smoke 2" in (output / "problem1.html").read_text(encoding="utf-8")
     assert (output / "answers" / "results" / "problem1.json").read_text() == '{"n": 5}'
-    assert str(output) in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.index("problem1: it cannot be told") < told.index("1.1  n is {'n': 5}")
+    assert told.index("1.1  n is {'n': 5}") < told.index(str(output))
     assert "HW3_OUTPUT" not in os.environ
 
 
@@ -101,6 +110,100 @@ def test_what_is_unknown_is_refused_with_what_is_allowed(project, capsys, argume
     assert __main__.main(arguments) == 2
     assert words in capsys.readouterr().err
     assert not (project / "output").exists(), "something was started all the same"
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "words"),
+    [
+        ({"HW3_JOBS": "two"}, [], "HW3_JOBS='two': must be a whole number of at least 1"),
+        ({"HW3_JOBS": "0"}, [], "HW3_JOBS='0'"),
+        ({}, ["-p", "dataset=cifar11"], "unknown dataset 'cifar11': choose from cifar10"),
+        ({}, ["-p", "weights=DEFAULT"], "unknown weights DEFAULT: choose from IMAGENET1K_V1"),
+        ({}, ["-p", "image_size=16"], "32"),
+        ({}, ["-p", "seeds=0"], "seeds=0: must be greater than 0"),
+        ({}, ["--output", "FILE"], "is a file, a folder is needed"),
+        ({}, ["--output", "FILE/below"], "is a file, a folder is needed"),
+    ],
+)
+def test_what_a_cell_would_refuse_minutes_later_is_refused_at_once(
+    monkeypatch, capsys, tmp_path, variables, arguments, words
+):
+    """On the real notebook of Problem 3; nothing is fetched, and nothing started."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "file").touch()
+    arguments = [word.replace("FILE", str(tmp_path / "file")) for word in arguments]
+    monkeypatch.setattr(__main__, "_run", lambda asked: pytest.fail("it was started"))
+    monkeypatch.setattr(__main__.forecast, "forecast", lambda *_: pytest.fail("it was started"))
+    assert __main__.main(["run", "problem3", "--profile", "smoke", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
+def test_a_notebook_refuses_a_wrong_number_of_jobs_in_its_settings_cell(monkeypatch):
+    monkeypatch.setenv("HW3_JOBS", "-1")
+    with pytest.raises(ValueError, match="HW3_JOBS='-1'"):
+        Problem1.for_profile("smoke")
+
+
+def test_a_reader_that_has_gone_ends_the_run_in_one_line(project, monkeypatch, capsys):
+    def gone():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    given_up = []
+    monkeypatch.setattr(__main__, "_fetch_fashion_mnist", gone)
+    monkeypatch.setattr(__main__.terminal, "give_up_output", lambda: given_up.append(True))
+    assert __main__.main(["run", "--profile", "smoke"]) == 141
+    told = capsys.readouterr().err
+    assert "nobody reads" in told and told.count("\n") == 1 and given_up
+
+
+def test_no_kernel_is_interrupted_that_nobody_interrupted(project, monkeypatch):
+    """An idle kernel reports it: "[IPKernelApp] ERROR | KeyboardInterrupt caught in kernel."."""
+    sent = []
+
+    async def send_signal(self, signum):
+        sent.append(signum)
+        await real(self, signum)
+
+    real = LocalProvisioner.send_signal
+    monkeypatch.setattr(LocalProvisioner, "send_signal", send_signal)
+    assert __main__.main(["run", "problem1", "--profile", "smoke"]) == 0
+    assert signal.SIGINT not in sent
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_while_workers_train_is_told_in_one_line_and_ends_them(project):
+    started = project / "started"
+    path = project / "notebooks" / "problem1.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].source = (
+        "import joblib, time\nfrom pathlib import Path\n"
+        "def work():\n"
+        f"    Path({str(started)!r}).touch()\n"
+        "    time.sleep(60)\n"
+        "joblib.Parallel(2)(joblib.delayed(work)() for _ in range(4))"
+    )
+    nbformat.write(notebook, path)
+    program = (
+        "import sys\nfrom hw3utils import __main__\n"
+        "__main__._fetch_fashion_mnist = lambda: None\n"
+        "sys.exit(__main__.main(['run', 'problem1', '--profile', 'smoke']))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    while not started.exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    below = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    told = [line for line in said.replace("\r", "\n").splitlines() if line and "cell" not in line]
+    assert len(told) == 1 and told[0].startswith("hw3utils: interrupted; finished runs are kept")
+    assert process.returncode == 130
+    assert len(below) >= 3 and not psutil.wait_procs(below, timeout=30)[1]
 
 
 def test_a_value_that_looks_like_code_stays_a_string():

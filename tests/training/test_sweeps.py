@@ -1,5 +1,6 @@
 """Many runs: the cache, what spoils it, and a killed process."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -87,6 +88,22 @@ def test_the_bar_goes_by_the_work_in_each_task_and_counts_what_was_done(tmp_path
     assert (bars[1].seen, bars[1].total) == ([0.25, 9.25, 10.0], 10)
     assert "runs=3/3" in bars[1].postfix
     assert found(*tasks) == [2, 4, 6] and len(bars) == 2, "a bar for nothing to do"
+
+
+def test_who_waits_for_a_sweep_can_read_how_far_it_is(tmp_path, monkeypatch):
+    """What the cache held counts as done from the start; all of it, and nothing is under way."""
+    journal = tmp_path / "journal"
+    monkeypatch.setenv(sweeps.JOURNAL, str(journal))
+    tasks = {sweeps.task_key(double, (n,)): (n,) for n in (1, 2, 3, 4)}
+    first = dict(list(tasks.items())[:1])
+    for wanted in (first, tasks, tasks):
+        sweeps.map_cached(double, wanted, title="twice", n_jobs=1, cache_dir=tmp_path)
+    begun, done, again, *rest, last = map(json.loads, journal.read_text().splitlines())
+    assert begun == {"title": "twice", "keys": list(first), "computed": 1, "before": 0.0}
+    assert done["done"] == 1.0 and done["seconds"] > 0
+    assert again["keys"] == list(tasks) and (again["computed"], again["before"]) == (3, 0.25)
+    assert [line["done"] for line in rest] == [0.5, 0.75, 1.0]
+    assert (last["computed"], last["before"]) == (0, 1.0)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered"])

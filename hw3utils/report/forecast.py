@@ -1,0 +1,281 @@
+"""How long a run will take and how far it is: by its last run on this machine, or else by a guess.
+
+A finished notebook leaves a record in the cache: which results it asked for, and the seconds that
+these and all the rest took. The next run sees which of the results are there.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+import torch
+from tqdm import tqdm
+
+from hw3utils import files, paths
+from hw3utils.report import notebooks
+from hw3utils.training import networks, sweeps, workers
+
+# For a guess: seconds of training, added up over all runs, as the committed results and a run of
+# `smoke` tell them (Problem 2, and laptop's Problem 1: from their minutes on two cores). In the
+# committed results an update of LeNet-5 took 6.5 ms, validation and a busy second core included;
+# `_STEP` is what a step alone is taken to need there: an estimate, never measured with `probe`.
+_TRAINING = {
+    "smoke": {"problem1": 35, "problem2": 15, "problem3": 35, "problem4": 23},
+    "laptop": {"problem1": 1320, "problem2": 240, "problem3": 714, "problem4": 1945},
+    "overnight": {"problem1": 5190},
+}
+_STEP = 0.0045  # seconds of a step, as `probe` measures it
+_NOTEBOOK = 25  # seconds of a notebook without its training: imports, figures, its page
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} spent, about {remaining} left{postfix}"
+_NO_TOTAL = "{desc}: {elapsed} spent, the time left cannot be told{postfix}"
+
+
+class Forecast(NamedTuple):
+    """What is known about a notebook's run before it starts."""
+
+    problem: str
+    seconds: float | None  # for all of it; None: it cannot be told
+    basis: str  # where this is known from
+    cached: bool = False  # every result is in the cache
+    sweeps: tuple[float, ...] | None = None  # seconds of each `sweeps.map_cached` to come
+
+
+class Sweep(NamedTuple):
+    """A call of `sweeps.map_cached`, as it was told in the journal."""
+
+    title: str
+    keys: list[str]
+    computed: int  # results that the cache did not hold
+    before: float  # share of the work that the cache held
+    done: float = 0.0  # share of the work that is done
+    seconds: float = 0.0
+
+
+def forecast(problem: str, profile: str, parameters: Mapping[str, Any]) -> Forecast:
+    """Return how long a notebook will take here, by a record of this code, of other code, a guess.
+
+    Only where nothing is known of such a run and numbers were changed, or the profile was never
+    timed, it cannot be told.
+    """
+    place = _record(problem, profile, parameters)
+    others = sorted(place.parent.glob(f"{place.stem.rpartition('-')[0]}-*.json"))
+    if place.is_file():
+        record = json.loads(place.read_text(encoding="utf-8"))
+        left = [_seconds_left(sweep) for sweep in record["sweeps"]]
+        if not any(_missing(sweep["keys"]) for sweep in record["sweeps"]):
+            return Forecast(problem, record["rest"], "all results are in the cache", True, (*left,))
+        if None not in left:
+            total = record["rest"] + sum(left)
+            return Forecast(problem, total, "by its last run here", sweeps=(*left,))
+    elif others:
+        record = json.loads(others[-1].read_text(encoding="utf-8"))
+        whole = [sweep["seconds"] for sweep in record["sweeps"]]
+        if None not in whole:
+            told = "by a run here of other code; less where the cache still serves"
+            return Forecast(problem, record["rest"] + sum(whole), told)
+    training = _TRAINING.get(profile, {}).get(problem)
+    if training is None or parameters:
+        return Forecast(problem, None, "it cannot be told: no such run was ever timed")
+    seconds = training * probe() / _STEP / workers.num_workers() + _NOTEBOOK
+    told = "a guess, from another machine and a second of measuring here; less with a filled cache"
+    return Forecast(problem, seconds, told)
+
+
+@functools.cache
+def probe(steps: int = 40) -> float:
+    """Return the seconds of one training step of LeNet-5 (64 images, one thread): the fastest one.
+
+    The fastest, so that other work on the machine counts little.
+    """
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(1)
+    model = networks.build("lenet5", 10, 0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    images, labels = torch.zeros(64, 1, 28, 28), torch.zeros(64, dtype=torch.int64)
+    seconds = []
+    for _ in range(steps):
+        began = time.perf_counter()
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        seconds.append(time.perf_counter() - began)
+    torch.set_num_threads(threads)
+    torch.set_rng_state(state)
+    return min(seconds)
+
+
+def told(plan: Sequence[Forecast], profile: str) -> str:
+    """Return the forecasts in words: a line for each notebook, and one for all."""
+    lines = [
+        f"  {each.problem}: {_duration(each.seconds) + ': ' if each.seconds else ''}{each.basis}"
+        for each in plan
+    ]
+    if all(each.cached for each in plan):
+        lines.append("All results are in the cache: nothing will be trained.")
+    if len(plan) > 1 and all(each.seconds for each in plan):
+        total = _duration(sum(each.seconds for each in plan))
+        lines.append(f"Together {total}, and up to a minute for the report.")
+    return "\n".join([f"To be run, profile {profile}:", *lines])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(5, 5 * round(seconds / 5))} seconds"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} minutes" if minutes < 90 else f"about {minutes / 60:.1f} hours"
+
+
+class Progress:
+    """A bar over a whole run, beside that of the notebook; lines where there is no terminal."""
+
+    def __init__(self, plan: Sequence[Forecast]) -> None:
+        self.plan = {each.problem: each for each in plan}
+        self.known = all(each.seconds for each in plan)
+        total = sum(each.seconds for each in plan) if self.known else None
+        self.bar = tqdm(
+            total=total, desc="all", smoothing=0, bar_format=_BAR if self.known else _NO_TOTAL,
+            disable=None,
+        )  # fmt: skip
+        self.finished = 0.0  # seconds foreseen of the notebooks that are done
+        self.found = self.computed = 0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    @contextlib.contextmanager
+    def following(
+        self, profile: str, parameters: Mapping[str, Any], problem: str
+    ) -> Iterator[None]:
+        """Follow a notebook's run in the block, and leave a record of it when it is finished."""
+        ahead, over, began = self.plan[problem], threading.Event(), time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            journal = Path(folder) / "journal"
+
+            def watch() -> None:
+                while not over.wait(1):
+                    seen = read_journal(journal)
+                    self._show(self.finished + done(ahead, seen, time.perf_counter() - began), seen)
+
+            watcher = threading.Thread(target=watch, daemon=True)
+            watcher.start()
+            try:
+                with notebooks.environment_variable(sweeps.JOURNAL, str(journal)):
+                    yield
+            finally:
+                over.set()
+                watcher.join()
+            seen, seconds = read_journal(journal), time.perf_counter() - began
+        self.finished += ahead.seconds or 0
+        self.computed += sum(sweep.computed for sweep in seen)
+        self.found += sum(len(sweep.keys) - sweep.computed for sweep in seen)
+        self._show(self.finished, [])
+        if self.bar.disable:
+            left = sum(each.seconds or 0.0 for each in self.plan.values()) - self.finished
+            to_come = f", {_duration(left)} left" if self.known and left > 1 else ""
+            print(f"{problem} is done{to_come}")
+        write_record(problem, profile, parameters, seen, seconds)
+
+    def _show(self, seconds: float, seen: Sequence[Sweep]) -> None:
+        self.bar.n = seconds if self.known else 0
+        under_way = seen and seen[-1].done < 1
+        self.bar.set_postfix_str(f"{seen[-1].title} {seen[-1].done:.0%}" if under_way else "")
+
+    @property
+    def sentence(self) -> str:
+        """What the cache held, after the run."""
+        if not self.computed:
+            return f"Nothing was trained: all {self.found:,} results were in the cache."
+        return f"{self.computed:,} results were computed; {self.found:,} were in the cache."
+
+
+def done(ahead: Forecast, seen: Sequence[Sweep], seconds: float) -> float:
+    """Return how many of the foreseen seconds of a notebook are done, after so many seconds.
+
+    Where only a total is foreseen, time goes by as foreseen, and stops just before the end.
+    """
+    if not ahead.seconds:
+        return 0.0
+    if ahead.sweeps is None:
+        return min(seconds, 0.95 * ahead.seconds)
+    shares = [
+        whole * (sweep.done - sweep.before) / (1 - sweep.before) if sweep.before < 1 else whole
+        for whole, sweep in zip(ahead.sweeps, seen, strict=False)
+    ]
+    rest = ahead.seconds - sum(ahead.sweeps)
+    return sum(shares) + min(rest, max(0.0, seconds - sum(sweep.seconds for sweep in seen)))
+
+
+def read_journal(place: Path) -> list[Sweep]:
+    """Return the sweeps that a notebook's kernel has told of so far; its last line may be cut."""
+    found: list[Sweep] = []
+    text = place.read_text(encoding="utf-8") if place.is_file() else ""
+    for line in text.rpartition("\n")[0].splitlines():
+        said = json.loads(line)
+        if "title" in said:
+            found.append(Sweep(**said, done=said["before"]))
+        else:
+            found[-1] = found[-1]._replace(**said)
+    return found
+
+
+def write_record(
+    problem: str,
+    profile: str,
+    parameters: Mapping[str, Any],
+    seen: Sequence[Sweep],
+    seconds: float,
+) -> Path:
+    """Keep what a finished notebook took; for what came from the cache, as an older record has."""
+    place = _record(problem, profile, parameters)
+    older = json.loads(place.read_text(encoding="utf-8"))["sweeps"] if place.is_file() else []
+    known = {tuple(sweep["keys"]): sweep["seconds"] for sweep in older}
+    kept = []
+    for sweep in seen:
+        whole = known.get(tuple(sweep.keys))
+        if sweep.before < 0.5:  # most of it was computed now: as long as that, all of it
+            whole = sweep.seconds / (1 - sweep.before)
+        kept.append({"keys": sweep.keys, "seconds": whole})
+    rest = seconds - sum(sweep.seconds for sweep in seen)
+    return files.save_json({"rest": rest, "sweeps": kept}, place)
+
+
+def _record(problem: str, profile: str, parameters: Mapping[str, Any]) -> Path:
+    """Return the place of the record of a run with these numbers by the code of today."""
+    numbers = hashlib.sha256(repr(sorted(parameters.items())).encode()).hexdigest()
+    name = f"{problem}-{profile}-{numbers[:12]}-{_code(problem)[:16]}.json"
+    return paths.cache_dir() / "runs" / name
+
+
+def _code(problem: str) -> str:
+    """Return a digest of all that a notebook executes: its cells, hw3utils, torch."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for cell in nbformat.read(paths.notebooks_dir() / f"{problem}.ipynb", as_version=4).cells:
+        digest.update(cell.source.encode() if cell.cell_type == "code" else b"")
+    package = Path(sweeps.__file__).parent.parent
+    for place in sorted(package.rglob("*.py")):
+        if place.parent.name not in ("report", "checking"):
+            digest.update(place.read_bytes())
+    return digest.hexdigest()
+
+
+def _missing(keys: Sequence[str]) -> int:
+    return sum(not (paths.cache_dir() / f"{key}.pt").is_file() for key in keys)
+
+
+def _seconds_left(sweep: Mapping[str, Any]) -> float | None:
+    """Return the seconds that what is missing of a sweep will take; None where that is unknown."""
+    missing = _missing(sweep["keys"])
+    if not missing:
+        return 0.0
+    return None if sweep["seconds"] is None else sweep["seconds"] * missing / len(sweep["keys"])

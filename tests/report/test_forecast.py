@@ -1,0 +1,148 @@
+"""What is foreseen of a run and how far it is, from made-up records and journals."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hw3utils import paths
+from hw3utils.report import forecast
+from hw3utils.report.forecast import Forecast, Sweep
+from hw3utils.training import sweeps
+
+NUMBERS = ("problem2", "smoke", {})
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HW3_DATA", str(tmp_path))
+    monkeypatch.setenv("HW3_JOBS", "2")
+    (tmp_path / "cache").mkdir()
+
+
+def trained(*keys):
+    for key in keys:
+        (paths.cache_dir() / f"{key}.pt").touch()
+
+
+def record(seconds=70.0):
+    """Leave the record of a run of two sweeps: 40 s and 20 s of training, and the rest."""
+    seen = [
+        Sweep("one", ["a", "b"], computed=2, before=0.0, done=1.0, seconds=40.0),
+        Sweep("two", ["c", "d"], computed=1, before=0.25, done=1.0, seconds=15.0),
+    ]
+    return forecast.write_record(*NUMBERS, seen, seconds)
+
+
+def test_without_a_record_it_is_a_guess_that_follows_the_measured_speed(monkeypatch):
+    monkeypatch.setattr(forecast, "probe", lambda: forecast._STEP)
+    here = forecast.forecast(*NUMBERS)
+    monkeypatch.setattr(forecast, "probe", lambda: 3 * forecast._STEP)
+    slower = forecast.forecast(*NUMBERS)
+    assert "a guess" in here.basis and not here.cached
+    training = here.seconds - forecast._NOTEBOOK
+    assert slower.seconds - forecast._NOTEBOOK == pytest.approx(3 * training)
+    assert training == forecast._TRAINING["smoke"]["problem2"] / 2
+
+
+@pytest.mark.parametrize(
+    ("profile", "parameters"), [("full", {}), ("overnight", {}), ("smoke", {"rpn_seeds": 3})]
+)
+def test_what_was_never_timed_cannot_be_told(profile, parameters):
+    found = forecast.forecast("problem2", profile, parameters)
+    assert found.seconds is None and "cannot be told" in found.basis
+    assert "cannot be told" in forecast.told([found], profile)
+
+
+def test_a_record_tells_what_is_cached_and_how_long_the_rest_takes():
+    record()
+    trained("a", "b", "c", "d")
+    every = forecast.forecast(*NUMBERS)
+    assert every.cached and every.seconds == pytest.approx(15)
+    assert "nothing will be trained" in forecast.told([every], "smoke")
+    (paths.cache_dir() / "b.pt").unlink()
+    half = forecast.forecast(*NUMBERS)
+    assert not half.cached and half.seconds == pytest.approx(15 + 20)
+    assert half.sweeps == pytest.approx((20, 0))
+    assert "nothing will be trained" not in forecast.told([half, every], "smoke")
+
+
+def test_other_code_makes_the_record_an_upper_bound(monkeypatch):
+    record()
+    trained("a", "b", "c", "d")
+    monkeypatch.setattr(forecast, "_code", lambda problem: "0" * 64)
+    found = forecast.forecast(*NUMBERS)
+    assert not found.cached and found.seconds == pytest.approx(15 + 40 + 20)
+    assert "other code" in found.basis
+
+
+def test_a_run_from_the_cache_does_not_forget_how_long_training_took():
+    record()
+    seen = [Sweep("one", ["a", "b"], 0, 1.0, 1.0), Sweep("two", ["c", "d"], 0, 1.0, 1.0)]
+    kept = json.loads(forecast.write_record(*NUMBERS, seen, 12.0).read_text(encoding="utf-8"))
+    assert kept["rest"] == 12 and [sweep["seconds"] for sweep in kept["sweeps"]] == [40, 20]
+
+
+def test_the_journal_is_read_while_it_is_written(tmp_path):
+    journal = tmp_path / "journal"
+    assert forecast.read_journal(journal) == []
+    lines = [
+        {"title": "one", "keys": ["a", "b"], "computed": 2, "before": 0.0},
+        {"done": 0.5, "seconds": 3.0},
+        {"title": "two", "keys": ["c"], "computed": 0, "before": 1.0},
+    ]
+    text = "\n".join(map(json.dumps, lines)) + '\n{"title": "thr'
+    journal.write_text(text)
+    one, two = forecast.read_journal(journal)
+    assert (one.done, one.seconds, one.computed) == (0.5, 3.0, 2)
+    assert two.done == 1.0
+
+
+def test_progress_goes_by_the_seconds_of_each_sweep_and_never_backwards():
+    ahead = Forecast("problem2", 75.0, "", sweeps=(40.0, 20.0))
+    one = Sweep("one", ["a", "b"], 2, 0.0)
+    two = Sweep("two", ["c", "d"], 1, 0.5, 0.5)
+    moments = [
+        ([], 5.0), ([one], 5.0), ([one._replace(done=0.5, seconds=30.0)], 35.0),
+        ([one._replace(done=1.0, seconds=60.0), two], 66.0),
+        ([one._replace(done=1.0, seconds=60.0), two._replace(done=1.0, seconds=9.0)], 90.0),
+    ]  # fmt: skip
+    found = [forecast.done(ahead, seen, seconds) for seen, seconds in moments]
+    assert found == pytest.approx([5, 5, 25, 46, 75])
+
+
+def test_where_only_a_total_is_foreseen_the_bar_waits_before_its_end():
+    ahead = Forecast("problem2", 100.0, "a guess")
+    assert forecast.done(ahead, [], 30.0) == 30
+    assert forecast.done(ahead, [], 500.0) == 95
+
+
+def test_the_probe_measures_and_leaves_torch_as_it_was():
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    assert forecast.probe(2) > 0
+    assert torch.equal(torch.rand(1), expected) and torch.get_num_threads() == threads
+
+
+def test_a_run_is_followed_from_notebook_to_notebook(monkeypatch, capsys):
+    """Without a terminal: a line for each notebook instead of a bar."""
+    kept = []
+    monkeypatch.setattr(forecast, "write_record", lambda *given: kept.append(given[3]))
+    plan = [Forecast("problem1", 60.0, "a guess"), Forecast("problem2", 120.0, "a guess")]
+    line = json.dumps({"title": "one", "keys": ["a", "b", "c"], "computed": 1, "before": 0.5})
+    with forecast.Progress(plan) as progress:
+        progress.bar.disable = True
+        with progress.following("smoke", {}, "problem1"):
+            Path(os.environ[sweeps.JOURNAL]).write_text(f"{line}\n")
+        assert progress.sentence == "1 results were computed; 2 were in the cache."
+        assert [sweep.title for sweep in kept[0]] == ["one"]
+        with pytest.raises(KeyboardInterrupt), progress.following("smoke", {}, "problem2"):
+            raise KeyboardInterrupt
+    assert len(kept) == 1, "what was interrupted leaves no record"
+    assert capsys.readouterr().out == "problem1 is done, about 2 minutes left\n"
+    assert sweeps.JOURNAL not in os.environ
