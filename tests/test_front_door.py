@@ -22,8 +22,9 @@ def program(folder, child="", failing_venv=False):
     stand_in.chmod(0o755)
     made = "" if failing_venv else "run.make_environment = lambda: None"
     text = f"""
-        import importlib.util, sys
+        import importlib.util, signal, sys
         from pathlib import Path
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
         spec = importlib.util.spec_from_file_location("run", {str(RUN)!r})
         run = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(run)

@@ -186,7 +186,8 @@ def test_ctrl_c_while_workers_train_is_told_in_one_line_and_ends_them(project):
     )
     nbformat.write(notebook, path)
     program = (
-        "import sys\nfrom hw3utils import __main__\n"
+        "import signal, sys\nfrom hw3utils import __main__\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in the background
         "__main__._fetch_fashion_mnist = lambda: None\n"
         "sys.exit(__main__.main(['run', 'problem1', '--profile', 'smoke']))"
     )
