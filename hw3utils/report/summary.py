@@ -51,11 +51,6 @@ def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _run(problem: str, found: dict[str, Any]) -> dict[str, str]:
-    if "environment" not in found:
-        return {
-            "problem": problem[-1], "profile": "any", "seeds": "none", "data and weights": "none",
-            "machine": "exact counts, the same on every machine",
-        }  # fmt: skip
     settings = found["settings"]
     seeds = [f"{value} ({name})" for name, value in settings.items() if name.endswith("seeds")]
     changed = f", changed: {', '.join(settings['changed'])}" if settings["changed"] else ""
