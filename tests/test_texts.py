@@ -13,7 +13,7 @@ from hw3utils.report import publication
 
 ROOT = paths.project_root()
 TEXTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "RUNNING.md", "CONTRIBUTING.md")),
     *(ROOT / folder / "README.md" for folder in ("benchmarks", "data", "tests")),
     *sorted((ROOT / "answers").glob("*.md")),
 ]
@@ -112,7 +112,22 @@ def test_every_link_into_the_project_leads_somewhere(text):
         assert (text.parent / target).exists(), f"{text.name} links to {target}, which is not there"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_every_link_within_a_page_leads_to_a_heading():
+    text = (ROOT / "RUNNING.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+    assert anchors >= set(re.findall(r"\]\(#([^)]+)\)", text))
+
+
+def test_the_table_of_environment_variables_is_complete():
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hw3utils").rglob("*.py"))
+    text = (ROOT / "RUNNING.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(HW3_\w+)`", text, re.MULTILINE)) == set(
+        re.findall(r"HW3_[A-Z]+", code)
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "RUNNING.md", "CONTRIBUTING.md"])
 def test_a_text_names_only_commands_and_files_that_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:hw3utils|tests)/[\w/]+\.py|data/|answers/\w*|figures/)`", text):
