@@ -5,6 +5,7 @@ here.
 """
 
 import math
+import re
 from typing import Any
 
 import pandas as pd
@@ -28,6 +29,7 @@ _GRILL = {
     "cifar10": ("0.975 (all of CIFAR-10, 224 px)", "0.936 (all of CIFAR-10, 224 px)"),
     "cifar100": ("0.864 (all of CIFAR-100, 224 px)", "0.783 (all of CIFAR-100, 224 px)"),
 }
+_LINE = 170  # characters of an answer in brief, where it must be shortened
 _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "problem4": problem4}
 
 
@@ -43,6 +45,71 @@ def summary(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
         for question, points, answer, heading in answers.report_rows(found[problem])
     ]
     return pd.DataFrame(rows, columns=["question", "points", "answer", "where"])
+
+
+def in_brief(answer: str) -> str:
+    """Return an answer's verdict without the numbers behind it, as the first page has it.
+
+    It ends with what is set in bold. Where nothing is, it is as many whole sentences as fit into
+    a line or two; of a first sentence that is longer, what stands before its colon.
+    """
+    verdict, bold, _ = answer.rpartition("**")
+    if bold:
+        return f"{verdict.replace('**', '').rstrip('.')}."
+    if len(answer) <= _LINE:
+        return answer
+    first, *others = re.split(r"(?<=[.!?]) +(?=[A-Z(])", answer)
+    if len(first) > _LINE:
+        return f"{first.partition(': ')[0].rstrip('.')}."
+    for sentence in others:
+        if len(first) + len(sentence) >= _LINE:
+            break
+        first += f" {sentence}"
+    return first
+
+
+def pictures(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the three pictures that carry the homework: question, name, finding in a sentence.
+
+    A finding is computed; what the seeds cannot decide, it does not decide.
+    """
+    one, three, four = (found[problem] for problem in ("problem1", "problem3", "problem4"))
+    return [
+        ("1.1", "problem1_learning_rates", _rates_finding(one)),
+        ("3.2b", "problem3_curve", _curve_finding(pd.DataFrame(three["curve"]))),
+        ("4.3d", "problem4_k", _k_finding(pd.DataFrame(four["k"]), problem4.answers(four)["4.3d"])),
+    ]
+
+
+def _rates_finding(found: dict[str, Any]) -> str:
+    low, high = found["lr_min"], found["lr_max"]
+    return (
+        f"Learning rates from {low:.2g} to {high:.2g} are useful: the highest is "
+        f"{high / low:,.0f} times the lowest."
+    )
+
+
+def _curve_finding(curve: pd.DataFrame) -> str:
+    most = curve[curve["images"] == curve["images"].max()]
+    means = most.groupby("approach")["test"].mean().sort_values(ascending=False)
+    seeds = most["seed"].nunique()
+    (best, most_right), *others = means.items()
+    each = "".join(f", “{approach}” {100 * mean:.1f} %" for approach, mean in others)
+    return (
+        f"With {most['images'].iloc[0]:,} training images “{best}” names {100 * most_right:.1f} % "
+        f"of the test images correctly{each} "
+        f"({'one seed' if seeds == 1 else f'means of {seeds} seeds'})."
+    )
+
+
+def _k_finding(rows: pd.DataFrame, answer: str) -> str:
+    """Return the verdict on the student's accuracy, from 4.3d's answer, and what the labels do."""
+    right = rows.groupby("k")["precision"].mean()
+    verdict = re.search(r"\*\*(.*?)\*\*", answer, re.DOTALL)[1]
+    return (
+        f"{verdict}, while the share of right pseudo-labels goes from {100 * right.iloc[0]:.0f} % "
+        f"to {100 * right.iloc[-1]:.0f} %."
+    )
 
 
 def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
