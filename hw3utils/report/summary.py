@@ -6,10 +6,13 @@ here.
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
+import nbformat
 import pandas as pd
 
+from hw3utils import paths
 from hw3utils.problem1 import answers as problem1
 from hw3utils.problem2 import answers as problem2
 from hw3utils.problem3 import answers as problem3
@@ -28,6 +31,12 @@ WRITE_UPS = (
 _GRILL = {
     "cifar10": ("0.975 (all of CIFAR-10, 224 px)", "0.936 (all of CIFAR-10, 224 px)"),
     "cifar100": ("0.864 (all of CIFAR-100, 224 px)", "0.783 (all of CIFAR-100, 224 px)"),
+}
+_PROBLEMS = {  # title, points, and the question whose answer stands for it
+    "problem1": ("Learning rate and batch size", 20, "1.3"),
+    "problem2": ("CNN architectures", 35, "2.4d"),
+    "problem3": ("Transfer learning", 25, "3.2b"),
+    "problem4": ("Weakly and semi-supervised learning", 20, "4.3a"),
 }
 _LINE = 170  # characters of an answer in brief, where it must be shortened
 _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "problem4": problem4}
@@ -79,6 +88,55 @@ def pictures(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
         ("3.2b", "problem3_curve", _curve_finding(pd.DataFrame(three["curve"]))),
         ("4.3d", "problem4_k", _k_finding(pd.DataFrame(four["k"]), problem4.answers(four)["4.3d"])),
     ]
+
+
+def at_a_glance() -> str:
+    """Return the four problems as a table in Markdown: where to read what, and one answer of each.
+
+    The minutes are those of a reader of 200 words a minute.
+    """
+    found = {problem: committed_results(problem) for problem in _ANSWERS}
+    answers = summary(found).set_index("question")["answer"].map(in_brief)
+    rows = []
+    for problem, (title, worth, question) in _PROBLEMS.items():
+        notebook, write_up = Path(f"notebooks/{problem}.ipynb"), Path(f"answers/{problem}.md")
+        written = (paths.project_root() / write_up).is_file()
+        first = f"[write-up]({write_up}), [notebook]({notebook})" if written else ""
+        read = f"{first or f'[notebook]({notebook})'}, {_minutes(notebook, write_up)} minutes"
+        rows.append(
+            (f"{problem[-1]}. {title}", worth, read, answers[question].rpartition("Here: ")[2])
+        )
+    return markdown(pd.DataFrame(rows, columns=["problem", "points", "read", "in a sentence"]))
+
+
+def _minutes(notebook: Path, write_up: Path) -> int:
+    """Return how long the write-up, or else the notebook's prose, takes to read."""
+    root = paths.project_root()
+    if (root / write_up).is_file():
+        prose = (root / write_up).read_text(encoding="utf-8")
+    else:
+        cells = nbformat.read(root / notebook, as_version=4).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    visible = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
+    return max(5, 5 * round(len(re.findall(r"\w+", visible)) / 200 / 5))
+
+
+def gallery() -> str:
+    """Return the first page's pictures and one of Problem 2 as a table in Markdown, with findings.
+
+    Of the committed run.
+    """
+    found = {problem: committed_results(problem) for problem in _ANSWERS}
+    one, *others = pictures(found)
+    saved = (
+        f"The 1×1 reductions save {found['problem2']['inception_saving']:.1%} of the operations."
+    )
+    shown = [one, ("2.4d", "problem2_inception_operations", saved), *others]
+    pictured = [f"![{text}](figures/{name}.png)" for _, name, text in shown]
+    told = [f"**{question}** {text}" for question, _, text in shown]
+    lines = [*zip(pictured[::2], pictured[1::2]), *zip(told[::2], told[1::2])]  # noqa: B905
+    ordered = [lines[0], lines[2], lines[1], lines[3]]
+    return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in ordered)])
 
 
 def _rates_finding(found: dict[str, Any]) -> str:
