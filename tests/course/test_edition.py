@@ -15,21 +15,6 @@ from hw3utils.checking.running import TASKS
 from hw3utils.report.notebooks import PROBLEMS
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    out = tmp_path_factory.mktemp("edition")
-    edition.write(out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def solved(tmp_path_factory):
-    out = tmp_path_factory.mktemp("solved")
-    edition.write(out)
-    edition.solve(out)
-    return out
-
-
 def call(folder, *words, **more):
     """Run a command in an edition, with nothing of this checkout on its path."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("HW3_")}
