@@ -59,7 +59,8 @@ def command(code: Path) -> list[str]:
     binds = [word for root in roots for word in ("--ro-bind", root, root)]
     for place in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}):
         installed = Path(place, "hw3utils")  # by pip, and not editable: the solution
-        binds += ["--tmpfs", str(installed)] * installed.is_dir()
+        if installed.is_dir():
+            binds += ["--tmpfs", str(installed), "--remount-ro", str(installed)]
     return [
         shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--die-with-parent",
         "--new-session", "--clearenv", "--setenv", "PYTHONHASHSEED", "0", "--setenv",
