@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from course import tasks
-from course.cutting import Piece, cut
+from course.cutting import Piece, cut, raising
 from course.mistakes import MISTAKES, WRONG_RECORDS, Mistake
 from hw3utils.checking import probes, records  # noqa: F401 - the probes register their tasks
 from hw3utils.checking.judging import Expected, Verdict, judge, same
@@ -30,10 +30,11 @@ def cut_package(package: Path = PACKAGE) -> dict[str, tuple[str, list[Piece]]]:
     for function in [name for task in TASKS.values() for name in task.functions]:
         file = str(find(package, function))
         said = tasks.where_to_write(function, file)
-        bodies.setdefault(file, {})[function.split(":")[1]] = said
-    for function in tasks.WITHHELD:
+        bodies.setdefault(file, {})[function.split(":")[1]] = raising(said)
+    withheld = dict.fromkeys(tasks.WITHHELD, raising("withheld in the students' edition"))
+    for function, code in (withheld | tasks.INSTEAD).items():
         file = str(find(package, function))
-        bodies.setdefault(file, {})[function.split(":")[1]] = "withheld in the students' edition"
+        bodies.setdefault(file, {})[function.split(":")[1]] = code
     for function, text in (tasks.DOCS | tasks.WITHHELD_DOCS).items():
         docs.setdefault(str(find(package, function)), {})[function.split(":")[1]] = text
     for function in tasks.GONE:

@@ -142,6 +142,15 @@ WITHHELD_DOCS = {
     "problem2:induction": "Draw the proof of 2.3 (withheld here).",
     "problem2:RegionProposalHead": "The region proposal network's own layers: Ren et al. 2015.",
 }
+# What is needed for an extra experiment, and written otherwise would be an answer.
+INSTEAD = {
+    "training:DecayingCyclical.build": """
+        steady = Cyclical(lr=self.lr, lr_max=self.lr_max, cycles=self.cycles, final_amplitude=1.0)
+        rates = [*learning_rates(steady, num_updates), self.lr]
+        gamma = decay_factor(self.final_amplitude, num_updates)
+        return lr_scheduler.LambdaLR(optimizer, lambda t: gamma**t * rates[t] / self.lr)
+    """,
+}
 # Whatever a notebook computes with these goes too.
 HIDDEN_NAMES = {
     "answers", "batch_size_answers", "diagrams", "layer_tables", "alexnet", "vgg19",

@@ -117,6 +117,32 @@ def test_what_is_graded_is_not_graded_again(graded, monkeypatch):
     assert (output / "automatic.csv").read_bytes() == before
 
 
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    folder, output, asked = tmp_path / "submissions", tmp_path / "grades", []
+    folder.mkdir()
+    for student in ("ada", "bob", "eve"):
+        pack(folder / f"{student}.zip", {})
+    nothing = {"points": 0, "messages": [], "flags": []}
+
+    def graded_until(killed):
+        def one(submission, *_):
+            if submission.student == killed:
+                raise KeyboardInterrupt
+            asked.append(submission.student)
+            return {"results": dict.fromkeys(tasks.POINTS, nothing), "notes": []}
+
+        return one
+
+    monkeypatch.setattr(grading, "grade_one", graded_until("bob"))
+    with pytest.raises(KeyboardInterrupt):
+        grading.grade(folder, output, trusted=True, seed=SEED)
+    assert not (output / "automatic.csv").exists()
+    before, asked[:] = list(asked), []
+    monkeypatch.setattr(grading, "grade_one", graded_until(None))
+    assert list(grading.grade(folder, output, trusted=True, seed=SEED)) == ["ada", "bob", "eve"]
+    assert "ada" in before and "bob" in asked and not set(before) & set(asked)
+
+
 def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
     _, output = graded
     path = output / "manual.csv"
