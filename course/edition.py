@@ -53,8 +53,7 @@ def write(out: Path) -> list[Path]:
         made = notebooks.for_students(nbformat.read(place, as_version=4), place.stem)
         nbformat.write(made, out / "notebooks" / place.name)
     for problem in notebooks.SHEETS:
-        rows = [row for row in tasks.RUBRIC if row["item"][0] == problem[-1]]
-        rooms = [notebooks.room(row) for row in rows if row["kind"] == "hand"]
+        rooms = [notebooks.room(row) for row in tasks.BY_HAND if row["item"][0] == problem[-1]]
         text = "\n\n".join([f"# Problem {problem[-1]}: your answers", *rooms])
         (out / "answers" / f"{problem}.md").write_text(text + "\n", encoding="utf-8")
     if found := leaks(out):
@@ -87,9 +86,9 @@ def visible() -> dict[str, Any]:
             "cases": _digests(task.cases) if hide else task.cases,
             "mistakes": [[text, _digests(w) if hide else w] for text, w in task.mistakes],
         }
-    automatic = [row for row in tasks.RUBRIC if row["kind"] == "automatic"]
-    points = {row["item"]: [row["part"], int(row["points"])] for row in automatic}
-    return {"seed": known.seed, "points": points, "rooms": tasks.ROOMS, "expected": expected}
+    points = {row["item"]: [row["part"], int(row["points"])] for row in tasks.AUTOMATIC}
+    rooms = [row["item"] for row in tasks.BY_HAND]
+    return {"seed": known.seed, "points": points, "rooms": rooms, "expected": expected}
 
 
 def _digests(cases: dict[str, Any]) -> dict[str, Any]:

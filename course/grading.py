@@ -37,7 +37,7 @@ def grade_one(submission: Submission, known: Judge, box: sandbox.Sandbox) -> dic
             texts[name.removeprefix("hw3utils/")] = content.decode("utf-8", errors="replace")
     recorded = _json(submission, "answers/records.json", notes)
     results = {}
-    for name in (row["item"] for row in tasks.RUBRIC if row["kind"] == "automatic"):
+    for name in (row["item"] for row in tasks.AUTOMATIC):
         flags: list[str] = []
         if name in TASKS:
             needed = [known.files[function] for function in TASKS[name].functions]
@@ -140,7 +140,7 @@ def write_tables(graded: Mapping[str, dict[str, Any]], output: Path) -> None:
     submission is not there this time.
     """
     seed = int((output / "seed").read_text("utf-8"))
-    names = [row["item"] for row in tasks.RUBRIC if row["kind"] == "automatic"]
+    names = [row["item"] for row in tasks.AUTOMATIC]
     rows = [
         {"student": student, **{name: found["results"][name]["points"] for name in names},
          "total": round(sum(found["results"][name]["points"] for name in names), 2),
@@ -151,7 +151,7 @@ def write_tables(graded: Mapping[str, dict[str, Any]], output: Path) -> None:
     write_csv(output / "automatic.csv", rows)
     before = {(row["code"], row["item"]): row for row in read_csv(output / "manual.csv")}
     rows = []
-    for item in (row for row in tasks.RUBRIC if row["kind"] == "hand"):
+    for item in tasks.BY_HAND:
         for student in sorted(graded, key=lambda name: code_name(name, seed)):
             code = code_name(student, seed)
             new = {"code": code, "item": item["item"], "most": item["points"],

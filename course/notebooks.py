@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from course.tasks import HIDDEN_NAMES, INTRODUCTIONS, RUBRIC
+from course.tasks import AUTOMATIC, BY_HAND, HIDDEN_NAMES, INTRODUCTIONS, RUBRIC
 from hw3utils.checking.records import TEMPLATES
 from hw3utils.checking.running import TASKS
 
@@ -143,8 +143,8 @@ def title(notebook: NotebookNode, problem: str) -> str:
 
 def _checked(part: str, names: Container[str]) -> list[str]:
     """Return the automatic items of a part that are among ``names``."""
-    rows = [row for row in RUBRIC if row["part"] == part and row["kind"] == "automatic"]
-    return [row["item"] for row in rows if row["item"] in names]
+    items = [row["item"] for row in AUTOMATIC if row["part"] == part]
+    return [item for item in items if item in names]
 
 
 def _check(names: list[str]) -> NotebookNode:
@@ -160,8 +160,7 @@ def _ends(part: str, problem: str) -> list[NotebookNode]:
     if names:
         cells.append(_check(names))
     if problem not in SHEETS:
-        hand = [row for row in RUBRIC if row["part"] == part and row["kind"] == "hand"]
-        cells += [_cell("markdown", room(row), "room") for row in hand]
+        cells += [_cell("markdown", room(row), "room") for row in BY_HAND if row["part"] == part]
     return cells
 
 

@@ -64,7 +64,7 @@ def write_reviews(submissions: list[Submission], output: Path) -> list[Path]:
     seed = int((output / "seed").read_text("utf-8"))
     model, written = model_answers(), []
     everybody = {grading.code_name(one.student, seed): prose(one) for one in submissions}
-    for row in (row for row in tasks.RUBRIC if row["kind"] == "hand"):
+    for row in tasks.BY_HAND:
         item, part = row["item"], row["part"]
         body = [f"<p>{html.escape(row['what'])}: {row['points']} points. Marks go into manual.csv."
                 f"</p><article class=model><h2>Model answer, {part}</h2>"

@@ -11,6 +11,8 @@ from hw3utils.checking.running import TASKS
 
 HERE = Path(__file__).parent
 RUBRIC = list(csv.DictReader((HERE / "rubric.csv").open(encoding="utf-8")))
+AUTOMATIC = [row for row in RUBRIC if row["kind"] == "automatic"]
+BY_HAND = [row for row in RUBRIC if row["kind"] == "hand"]
 POINTS = {row["item"]: int(row["points"]) for row in RUBRIC}
 
 # Where the model's docstring would be the answer.
@@ -182,7 +184,6 @@ INTRODUCTIONS = {
     "claim, on FashionMNIST. Arms are paired by seed; differences are in percentage points, and "
     "the intervals of one section hold *together* with 95 %.",
 }
-ROOMS = [row["item"] for row in RUBRIC if row["kind"] == "hand"]
 
 
 def where_to_write(function: str, file: object) -> str:

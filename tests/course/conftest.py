@@ -22,7 +22,7 @@ def model_files(hidden):
     found = {f"hw3utils/{file}": text for file, text in hidden.models.items()}
     found["answers/records.json"] = json.dumps(plain(dict(judge.right_records())))
     for problem in notebooks.SHEETS:
-        rows = [r for r in tasks.RUBRIC if r["item"][0] == problem[-1] and r["kind"] == "hand"]
+        rows = [row for row in tasks.BY_HAND if row["item"][0] == problem[-1]]
         found[f"answers/{problem}.md"] = "\n\n".join(
             f"## Answer {row['item']}\n\nMy answer to {row['item']}." for row in rows
         )
@@ -30,8 +30,8 @@ def model_files(hidden):
         cells = [
             {"cell_type": "markdown", "metadata": {}, "source": f"## {row['part']} A part\n\n"
              f"### Answer {row['item']}\n\nWhat I think of {row['item']}."}
-            for row in tasks.RUBRIC
-            if row["item"][0] == str(number) and row["kind"] == "hand" and number in (1, 3)
+            for row in tasks.BY_HAND
+            if row["item"][0] == str(number) and number in (1, 3)
         ]  # fmt: skip
         book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         found[f"notebooks/problem{number}.ipynb"] = json.dumps(book)

@@ -59,7 +59,7 @@ def test_the_points_of_each_part_are_the_handouts():
     for row in tasks.RUBRIC:
         parts[row["part"]] = parts.get(row["part"], 0) + int(row["points"])
     assert sum(parts.values()) == 100
-    assert sum(int(r["points"]) for r in tasks.RUBRIC if r["kind"] == "automatic") == 41
+    assert sum(int(r["points"]) for r in tasks.AUTOMATIC) == 41
     problems = [sum(n for part, n in parts.items() if part[0] == p) for p in "1234"]
     assert problems == [20, 35, 25, 20]
     assert {part: parts[part] for part in ("1.3", "2.4", "3.1b", "3.2b", "4.3a")} == {
@@ -190,7 +190,7 @@ def test_who_has_gone_stops_nothing_and_keeps_the_marks(graded, tmp_path):
     grading.grade(here, tmp_path / "grades", seed=SEED)
     assert [row["student"] for row in review.feedback(tmp_path / "grades")] == ["empty"]
     left = grading.read_csv(tmp_path / "grades" / "manual.csv")
-    assert sum(row["code"] == code for row in left) == len(tasks.ROOMS)
+    assert sum(row["code"] == code for row in left) == len(tasks.BY_HAND)
 
 
 def test_torchvisions_own_suppression_is_flagged_and_nothing_else(graded):
@@ -205,7 +205,7 @@ def test_torchvisions_own_suppression_is_flagged_and_nothing_else(graded):
 def test_review_pages_show_everybody_without_a_name(graded):
     _, output = graded
     pages = {path.stem: path.read_text("utf-8") for path in (output / "review").glob("*.html")}
-    assert set(pages) == set(tasks.ROOMS)
+    assert set(pages) == {row["item"] for row in tasks.BY_HAND}
     code = grading.code_name("model", SEED)
     assert code in pages["2.5a"] and "My answer to 2.5a." in pages["2.5a"]
     assert "What I think of 1.3b." in pages["1.3b"] and "What I think of 1.3c." not in pages["1.3b"]
