@@ -7,7 +7,7 @@
     python3 run.py test                run all tests
     python3 run.py check               style, texts, links, notebooks' outputs: seconds, no training
 
-Each command may be interrupted and given again, from any folder; what is done is skipped.
+Each command can be interrupted and resumed, from any folder: what is done is skipped.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     tag = commands.add_parser("tag", help="split a model notebook's prose into cells of one role")
     tag.add_argument("notebooks", type=Path, nargs="+")
     asked = parser.parse_args(arguments)
-    from course import edition, grading, notebooks, review, sandbox
+    from course import edition, grading, notebooks, review, sandbox, submissions
 
     try:
         if asked.command == "student":
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
                 asked.submissions, asked.output,
                 jobs=asked.jobs, trusted=asked.trusted, seed=asked.seed,
             )  # fmt: skip
-            pages = review.write_reviews(grading.read_all(asked.submissions), asked.output)
+            pages = review.write_reviews(submissions.read_all(asked.submissions), asked.output)
             print(f"{len(done)} graded; {len(pages)} review pages; marks go into manual.csv")
         elif asked.command == "feedback":
             print(f"{len(review.feedback(asked.grades))} feedback pages in {asked.grades}")

@@ -29,17 +29,17 @@ def cut(
 ) -> tuple[str, list[Piece]]:
     """Return the edition of a module, and the pieces that `put_back` needs.
 
-    ``bodies`` maps dotted names of functions to what their stubs say when they are called, ``docs``
-    names of functions or classes to other docstrings; ``gone`` are definitions that vanish. Raises
-    a LookupError where a name is not defined.
+    ``bodies`` maps dotted names of functions to the code that stands instead of their bodies,
+    ``docs`` names of functions or classes to other docstrings; ``gone`` are definitions that
+    vanish. Raises a LookupError where a name is not defined.
     """
     tree = ast.parse(source)
     lines = source.splitlines(keepends=True)
     edits: list[tuple[int, int, list[str]]] = []  # first line, line after the last, in their place
     for name, text in (docs or {}).items():
         edits.append(_new_docstring(definition(tree, name), text, lines))
-    for name, message in bodies.items():
-        edits.append(_stub(definition(tree, name), message, lines))
+    for name, code in bodies.items():
+        edits.append(_new_body(definition(tree, name), code, lines))
     for name in gone:
         node = definition(tree, name)
         first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
@@ -67,16 +67,20 @@ def put_back(edition: str, pieces: Sequence[Piece]) -> str:
     return "".join(lines)
 
 
-def _stub(node: ast.FunctionDef, message: str, lines: list[str]) -> tuple[int, int, list[str]]:
+def raising(message: str) -> str:
+    """Return the code of a body that says this when it is called."""
+    return f"raise NotImplementedError(\n    {message!r}\n)"
+
+
+def _new_body(node: ast.FunctionDef, code: str, lines: list[str]) -> tuple[int, int, list[str]]:
     kept = 1 if ast.get_docstring(node) is not None else 0
     while kept < len(node.body) and _is_check(node.body[kept]):
         kept += 1
     if kept == len(node.body):
         raise LookupError(f"{node.name}: nothing but checks, there is no body to cut")
     first = node.body[kept - 1].end_lineno if kept else node.body[0].lineno - 1
-    indent = " " * node.body[0].col_offset
-    stub = [f"{indent}raise NotImplementedError(\n", f"{indent}    {message!r}\n", f"{indent})\n"]
-    return first, node.end_lineno, stub
+    code = textwrap.indent(textwrap.dedent(code).strip(), " " * node.body[0].col_offset)
+    return first, node.end_lineno, [f"{line}\n" for line in code.splitlines()]
 
 
 def _is_check(node: ast.stmt) -> bool:

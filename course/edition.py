@@ -17,7 +17,6 @@ from course.cutting import Piece
 from hw3utils import paths
 from hw3utils.checking.judging import digest
 from hw3utils.checking.records import EXAMPLE_RUNS, RECORDS
-from hw3utils.checking.running import TASKS
 
 COPIED = ("pyproject.toml", "environment.yml", "requirements.lock", "data/README.md", ".gitignore")
 STAND_IN = '"""Not part of the students\' edition: its names, for those who import them."""\n'
@@ -32,14 +31,15 @@ def write(out: Path) -> list[Path]:
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} is not empty: the edition is always written whole")
     root = paths.project_root()
-    ignored = shutil.ignore_patterns("__pycache__", *[p.rpartition("/")[2] for p in tasks.DROPPED])
+    ignored = shutil.ignore_patterns("__pycache__", *tasks.DROPPED)
     shutil.copytree(root / "hw3utils", out / "hw3utils", ignore=ignored, dirs_exist_ok=True)
     for file, (text, _) in judge.cut_package().items():
         (out / "hw3utils" / file).write_text(text, encoding="utf-8")
     _stand_in(out / "hw3utils")
     main = root / "hw3utils" / "checking" / "__main__.py"
     shutil.copy(main, out / "hw3utils" / "__main__.py")
-    _save(out / "hw3utils" / "checking" / "expected.json", visible())
+    expected = json.dumps(visible(), ensure_ascii=False)  # NaN stays NaN
+    (out / "hw3utils" / "checking" / "expected.json").write_text(expected, encoding="utf-8")
     for name in COPIED:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / name, out / name)
@@ -53,8 +53,7 @@ def write(out: Path) -> list[Path]:
         made = notebooks.for_students(nbformat.read(place, as_version=4), place.stem)
         nbformat.write(made, out / "notebooks" / place.name)
     for problem in notebooks.SHEETS:
-        rows = [row for row in tasks.RUBRIC if row["item"][0] == problem[-1]]
-        rooms = [notebooks.room(row) for row in rows if row["kind"] == "hand"]
+        rooms = [notebooks.room(row) for row in tasks.BY_HAND if row["item"][0] == problem[-1]]
         text = "\n\n".join([f"# Problem {problem[-1]}: your answers", *rooms])
         (out / "answers" / f"{problem}.md").write_text(text + "\n", encoding="utf-8")
     if found := leaks(out):
@@ -87,9 +86,9 @@ def visible() -> dict[str, Any]:
             "cases": _digests(task.cases) if hide else task.cases,
             "mistakes": [[text, _digests(w) if hide else w] for text, w in task.mistakes],
         }
-    automatic = [row for row in tasks.RUBRIC if row["kind"] == "automatic"]
-    points = {row["item"]: [row["part"], int(row["points"])] for row in automatic}
-    return {"seed": known.seed, "points": points, "rooms": tasks.ROOMS, "expected": expected}
+    points = {row["item"]: [row["part"], int(row["points"])] for row in tasks.AUTOMATIC}
+    rooms = [row["item"] for row in tasks.BY_HAND]
+    return {"seed": known.seed, "points": points, "rooms": rooms, "expected": expected}
 
 
 def _digests(cases: dict[str, Any]) -> dict[str, Any]:
@@ -153,18 +152,3 @@ def answer_sentences(root: Path) -> set[str]:
 
 def _prose(notebook: str) -> str:
     return "\n".join(cell.source for cell in nbformat.reads(notebook, as_version=4).cells)
-
-
-def _save(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-
-
-def solve(out: Path) -> None:
-    """Put the model's bodies back into an edition: the same functions as in the model."""
-    from course.cutting import put_back
-
-    wanted = {str(judge.find(judge.PACKAGE, f)) for task in TASKS.values() for f in task.functions}
-    for file, (_, pieces) in judge.cut_package().items():
-        place = out / "hw3utils" / file
-        if file in wanted:
-            place.write_text(put_back(place.read_text(encoding="utf-8"), pieces), encoding="utf-8")

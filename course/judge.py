@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from course import tasks
-from course.cutting import Piece, cut
+from course.cutting import Piece, cut, raising
 from course.mistakes import MISTAKES, WRONG_RECORDS, Mistake
 from hw3utils.checking import probes, records  # noqa: F401 - the probes register their tasks
 from hw3utils.checking.judging import Expected, Verdict, judge, same
@@ -30,10 +30,11 @@ def cut_package(package: Path = PACKAGE) -> dict[str, tuple[str, list[Piece]]]:
     for function in [name for task in TASKS.values() for name in task.functions]:
         file = str(find(package, function))
         said = tasks.where_to_write(function, file)
-        bodies.setdefault(file, {})[function.split(":")[1]] = said
-    for function in tasks.WITHHELD:
+        bodies.setdefault(file, {})[function.split(":")[1]] = raising(said)
+    withheld = dict.fromkeys(tasks.WITHHELD, raising("withheld in the students' edition"))
+    for function, code in (withheld | tasks.INSTEAD).items():
         file = str(find(package, function))
-        bodies.setdefault(file, {})[function.split(":")[1]] = "withheld in the students' edition"
+        bodies.setdefault(file, {})[function.split(":")[1]] = code
     for function, text in (tasks.DOCS | tasks.WITHHELD_DOCS).items():
         docs.setdefault(str(find(package, function)), {})[function.split(":")[1]] = text
     for function in tasks.GONE:
@@ -61,7 +62,7 @@ class Judge:
         self.models = {
             file: (package / file).read_text(encoding="utf-8") for file in set(self.files.values())
         }
-        self.expected = {name: self._expected(task) for name, task in TASKS.items()}
+        self.expected = {name: self._expected_task(task) for name, task in TASKS.items()}
         self.expected |= {name: _expected_record(name, right) for name, right in right_records()}
 
     def request(self, name: str, submitted: Mapping[str, str]) -> dict[str, Any]:
@@ -85,55 +86,46 @@ class Judge:
 
     def verdict(self, name: str, got: Any) -> Verdict:
         """Judge what a task's cases gave, or a record."""
-        tolerance = TASKS[name].tolerance if name in TASKS else 1e-4
+        tolerance = TASKS[name].tolerance if name in TASKS else records.TOLERANCE
         return judge(name, got, self.expected[name], tolerance)
 
-    def _expected(self, task: Task) -> Expected:
+    def _expected_task(self, task: Task) -> Expected:
         right = answer(self.request(task.name, self.models))
         if broken := {
             label: v for label, v in right.items() if isinstance(v, dict) and "error" in v
         }:
             raise RuntimeError(f"the model's own answer to {task.name} fails: {broken}")
-        wrong = []
-        for mistake in (m for m in MISTAKES if m.task == task.name):
-            found = answer(self.request(task.name, self.mutated(mistake)))
-            changed = {
-                label: value
-                for label, value in found.items()
-                if not same(value, right.get(label), task.tolerance)
-            }
-            wrong.append((mistake.message, changed))
-        return Expected(right, wrong)
+        wrong = [
+            (mistake.message, answer(self.request(task.name, self.mutated(mistake))))
+            for mistake in MISTAKES
+            if mistake.task == task.name
+        ]
+        return _expected(right, wrong, task.tolerance)
 
     def mutated(self, mistake: Mistake) -> dict[str, str]:
-        """Return the model's files with a mistake in them."""
-        return mutate(self.models, mistake, self.files)
+        """Return the model's files with a mistake. Raises a ValueError where there is no such line.
+
+        Lines are looked for from the task's first function on.
+        """
+        texts = dict(self.models)
+        for old, new in mistake.changes:
+            for function in TASKS[mistake.task].functions:
+                file, name = self.files[function], function.split(":")[1]
+                text = texts[file]
+                line = definition(ast.parse(text), name).lineno - 1
+                start = sum(map(len, text.splitlines(keepends=True)[:line]))
+                if (place := text.find(old, start)) >= 0:
+                    texts[file] = text[:place] + new + text[place + len(old) :]
+                    break
+            else:
+                raise ValueError(f"{mistake.task}: the model has no {old!r} to be replaced")
+        return texts
 
 
 @functools.cache
 def known(seed: int) -> Judge:
     """Return the judge of a seed, made once in a process: it takes some 20 seconds."""
     return Judge(seed)
-
-
-def mutate(models: Mapping[str, str], mistake: Mistake, files: Mapping[str, str]) -> dict[str, str]:
-    """Return texts of files with a mistake. Raises a ValueError where the model has no such line.
-
-    Lines are looked for from the task's first function on.
-    """
-    texts = dict(models)
-    for old, new in mistake.changes:
-        for function in TASKS[mistake.task].functions:
-            file, name = files[function], function.split(":")[1]
-            text = texts[file]
-            line = definition(ast.parse(text), name).lineno - 1
-            start = sum(map(len, text.splitlines(keepends=True)[:line]))
-            if (place := text.find(old, start)) >= 0:
-                texts[file] = text[:place] + new + text[place + len(old) :]
-                break
-        else:
-            raise ValueError(f"{mistake.task}: the model has no {old!r} to be replaced")
-    return texts
 
 
 def right_records() -> list[tuple[str, Any]]:
@@ -167,11 +159,20 @@ def right_records() -> list[tuple[str, Any]]:
 
 
 def _expected_record(name: str, right: Any) -> Expected:
-    cases = records.cases(name, right)
-    wrong = []
-    for task, message, change in WRONG_RECORDS:
-        if task == name:
-            found = records.cases(name, change(right))
-            changed = {label: v for label, v in found.items() if not same(v, cases.get(label))}
-            wrong.append((message, changed))
-    return Expected(cases, wrong)
+    wrong = [
+        (message, records.cases(name, change(right)))
+        for record, message, change in WRONG_RECORDS
+        if record == name
+    ]
+    return _expected(records.cases(name, right), wrong, records.TOLERANCE)
+
+
+def _expected(
+    right: dict[str, Any], wrong: list[tuple[str, dict[str, Any]]], tolerance: float
+) -> Expected:
+    """Return what is right, and of what each mistake gives that which differs from it."""
+    return Expected(right, [
+        (message, {label: value for label, value in found.items()
+                   if not same(value, right.get(label), tolerance)})
+        for message, found in wrong
+    ])  # fmt: skip

@@ -6,22 +6,29 @@ paragraphs, and in a section with points what is neither question nor expectatio
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from copy import deepcopy
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from course.tasks import HIDDEN_NAMES, RUBRIC
+from course.tasks import AUTOMATIC, BY_HAND, HIDDEN_NAMES, INTRODUCTIONS, RUBRIC
 from hw3utils.checking.records import TEMPLATES
+from hw3utils.checking.running import TASKS
 
 ROLES = ("question", "expectation", "text", "answer")
-PART = re.compile(r"^#+ (\d\.\d[a-d]?)\b", re.MULTILINE)
+_PARTS = re.compile(r"^#+ (\d\.\d[a-d]?(?: and \d\.\d[a-d]?)*)\b", re.MULTILINE)
 SHEETS = ("problem2", "problem4")  # answered in sheets of their own, not in the notebook
 START = """%load_ext autoreload
 %autoreload 2
 from hw3utils.checking import check, progress, record"""
+
+
+def parts_of(text: str) -> list[str]:
+    """Return the parts that a text's heading names: two under "## 3.1b and 3.1c Finetuning"."""
+    heading = _PARTS.search(text)
+    return heading[1].split(" and ") if heading else []
 
 
 def split(notebook: NotebookNode) -> NotebookNode:
@@ -40,7 +47,7 @@ def split(notebook: NotebookNode) -> NotebookNode:
                 cells.append(part)
         for heading in re.findall(r"^##? .*", cell.source, re.MULTILINE):
             if cell.cell_type == "markdown":
-                asked = bool(PART.match(heading)) or "(extra" in heading
+                asked = bool(parts_of(heading)) or "(extra" in heading
     made.cells = cells
     return made
 
@@ -51,7 +58,7 @@ def _by_role(source: str, asked: bool) -> Iterator[tuple[str, str]]:
     for block in re.split(r"\n\s*\n", source.strip()):
         heading = re.match(r"#+ .*", block)
         if heading and re.match(r"##? ", block):
-            asked = bool(PART.match(block)) or "(extra" in block
+            asked = bool(parts_of(block)) or "(extra" in block
         label = re.match(r"\*\*\([a-d]\)[^*]*point[^*]*\*\*", block)
         if heading:
             below = block[heading.end() :].strip()
@@ -78,17 +85,17 @@ def for_students(notebook: NotebookNode, problem: str) -> NotebookNode:
     """Return the students' notebook: no outputs, no answers; checks and room for answers.
 
     Where a result is expected there is room to say what. Statements that use what students do not
-    have are gone, and so is what depends on them.
+    have are gone, and so is what depends on them, or is used by them alone.
     """
-    source = split(notebook)
-    parts = list(dict.fromkeys(row["part"] for row in RUBRIC if row["part"][0] == problem[-1]))
-    cells, tainted, part = [], set(), None
-    for cell in source.cells:
+    left = list(dict.fromkeys(row["part"] for row in RUBRIC if row["part"][0] == problem[-1]))
+    cells, tainted, here = [_cell("markdown", title(notebook, problem), "title")], set(), []
+    for cell in split(notebook).cells[1:]:
         tags = set(cell.metadata.get("tags", []))
-        if cell.cell_type == "markdown" and re.match(r"## ", cell.source):
-            cells += _work(part, problem, parts)
-            heading = PART.match(cell.source)
-            part = heading[1] if heading else None
+        begins = cell.cell_type == "markdown" and cell.source.startswith("## ")
+        if begins:
+            cells += [made for part in here for made in _ends(part, problem)]
+            here = [part for part in parts_of(cell.source) if part in left]
+            left = [part for part in left if part not in here]
         if "answer" in tags:
             if cell.cell_type == "code":
                 tainted |= _assigned(ast.parse(cell.source))
@@ -107,37 +114,91 @@ def for_students(notebook: NotebookNode, problem: str) -> NotebookNode:
             cells.append(kept)
         if "parameters" in tags:
             cells.append(_cell("code", START, "start"))
-    cells += _work(part, problem, parts)
-    for left in list(parts):
-        cells += _work(left, problem, parts)
-    made = nbformat.v4.new_notebook(metadata=deepcopy(notebook.metadata), cells=cells)
+        if begins and (names := [name for part in here for name in _checked(part, TASKS)]):
+            cells.append(_check(names))
+    cells += [made for part in [*here, *left] for made in _ends(part, problem)]
+    made = nbformat.v4.new_notebook(metadata=deepcopy(notebook.metadata), cells=_useful(cells))
     made.nbformat_minor = notebook.nbformat_minor
     for number, cell in enumerate(made.cells):
         cell.id = f"{problem}-{number:03}"
     return made
 
 
-def _work(part: str | None, problem: str, parts: list[str]) -> list[NotebookNode]:
-    """Return the cells of a part that is left: records, checks, and room for answers, once."""
-    if part not in parts:
-        return []
-    parts.remove(part)
-    rows = [row for row in RUBRIC if row["part"] == part]
-    cells = []
-    for row in rows:
-        if row["item"] in TEMPLATES:
-            text = f'record("{row["item"]}", {TEMPLATES[row["item"]]})'
-            if "  #" in text.splitlines()[-1]:
-                text = f"# {text.partition('  # ')[2][:-1]}\n{text.partition('  #')[0]})"
-            cells.append(_cell("code", text, "record"))
-    if any(row["kind"] == "automatic" for row in rows):
-        names = ", ".join(f'"{row["item"]}"' for row in rows if row["kind"] == "automatic")
-        text = f"from hw3utils.checking import check\n\ncheck({names})"
-        cells.append(_cell("code", text, "check"))
+def title(notebook: NotebookNode, problem: str) -> str:
+    """Return the first cell: heading, introduction, and what earns points."""
+    heading = notebook.cells[0].source.partition("\n")[0]
+    rows = [
+        f"| {row['part']} | {row['what']} | {row['points']} | "
+        f"{'check' if row['kind'] == 'automatic' else 'answer'} {row['item']} |"
+        for row in RUBRIC
+        if row["part"][0] == problem[-1]
+    ]
+    where = "in this notebook, under the headings “Answer …”"
+    if problem in SHEETS:
+        where = f"in [answers/{problem}.md](../answers/{problem}.md)"
+    table = "\n".join(["| part | what | points | where |", "|---|---|---|---|", *rows])
+    below = f"*check*: the computer looks at it, at once. *answer*: you write {where}."
+    return "\n\n".join([heading, INTRODUCTIONS[problem], table, below])
+
+
+def _checked(part: str, names: Container[str]) -> list[str]:
+    """Return the automatic items of a part that are among ``names``."""
+    items = [row["item"] for row in AUTOMATIC if row["part"] == part]
+    return [item for item in items if item in names]
+
+
+def _check(names: list[str]) -> NotebookNode:
+    """Return a cell that checks; a cell of the model may have used the name for something else."""
+    wanted = ", ".join(f'"{name}"' for name in names)
+    return _cell("code", f"from hw3utils.checking import check\n\ncheck({wanted})", "check")
+
+
+def _ends(part: str, problem: str) -> list[NotebookNode]:
+    """Return the cells with which a part ends: records, a check of them, and room for answers."""
+    names = _checked(part, TEMPLATES)
+    cells = [_cell("code", f'record("{name}", {TEMPLATES[name]})', "record") for name in names]
+    if names:
+        cells.append(_check(names))
     if problem not in SHEETS:
-        cells += [_cell("markdown", room(row), "room") for row in rows
-                  if row["kind"] == "hand"]  # fmt: skip
+        cells += [_cell("markdown", room(row), "room") for row in BY_HAND if row["part"] == part]
     return cells
+
+
+def _useful(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """Return cells without those that only prepare what is used no more, and bare headings."""
+    while True:
+        used = {
+            leaf.id
+            for cell in cells
+            if cell.cell_type == "code" and not cell.source.startswith("%")
+            for leaf in ast.walk(ast.parse(cell.source))
+            if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Load)
+        }
+        kept = [
+            cell
+            for cell, after in zip(cells, [*cells[1:], None], strict=True)
+            if not _prepares(cell, used) and not _bare(cell, after)
+        ]
+        if len(kept) == len(cells):
+            return kept
+        cells = kept
+
+
+def _prepares(cell: NotebookNode, used: set[str]) -> bool:
+    """Tell whether all that a cell does is to set names that nobody uses."""
+    if cell.cell_type != "code" or cell.metadata.get("tags"):
+        return False
+    statements = ast.parse(cell.source).body
+    return all(isinstance(s, ast.Assign) and not _assigned(s) & used for s in statements)
+
+
+def _bare(cell: NotebookNode, after: NotebookNode | None) -> bool:
+    """Tell whether a cell is a heading alone, of no part, with nothing of its own below it."""
+    heading = re.fullmatch(r"(#+) .*", cell.source.strip())
+    if cell.cell_type != "markdown" or not heading or parts_of(cell.source):
+        return False
+    nothing = after is None or re.match(r"#+ ", after.source) and after.cell_type == "markdown"
+    return bool(nothing)
 
 
 def room(row: dict[str, str]) -> str:

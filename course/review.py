@@ -1,6 +1,5 @@
 """What people judge, and what students get back: review pages, manual.csv, feedback.
 
-A student's prose is found by the headings "Answer 1.3a", in whatever notebook or sheet they stand.
 Everything that students wrote is text or a PNG here: no HTML of theirs reaches a page.
 """
 
@@ -8,7 +7,6 @@ import base64
 import html
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +15,12 @@ import mistune
 import nbformat
 
 from course import grading, notebooks, tasks
-from course.grading import Submission
+from course.submissions import Submission, prose
 from hw3utils import files, paths
 
-_HEADING = re.compile(r"^#+ *Answer +(\d\.\d[a-d]?)\b.*$", re.MULTILINE)
 _MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
 _TAGS = {"p", "em", "strong", "code", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr",
          "th", "td", "h1", "h2", "h3", "h4", "blockquote", "br", "hr", "del"}  # fmt: skip
-_PNG = b"\x89PNG\r\n\x1a\n"
-_LARGEST_PICTURE, _MOST_PICTURES, _LONGEST = 3_000_000, 12, 40_000
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
  style-src 'unsafe-inline'"><title>{title}</title><style>
@@ -37,64 +32,6 @@ table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ccc; padding
 """
 
 
-def prose(submission: Submission, notes: list[str]) -> dict[str, tuple[str, list[bytes]]]:
-    """Return for each item the text under its heading, and the figures of its part.
-
-    Cells may be doubled, moved or without metadata; what cannot be read is noted. Text that stands
-    twice counts once.
-    """
-    texts: dict[str, list[str]] = {}
-    figures: dict[str, list[bytes]] = {}
-    for name, content in sorted(submission.contents.items()):
-        if name.endswith(".md"):
-            _collect(content.decode("utf-8", errors="replace"), texts)
-        elif name.endswith(".ipynb"):
-            try:
-                cells = json.loads(content)["cells"]
-                part = None
-                for cell in cells:
-                    source = "".join(cell.get("source", ""))
-                    if cell.get("cell_type") == "markdown":
-                        _collect(source, texts)
-                        found = notebooks.PART.search(source)
-                        part = found[1] if found else part
-                    elif part:
-                        figures.setdefault(part, []).extend(_pictures(cell))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                notes.append(f"{name} is no notebook that can be read: {str(error)[:100]}")
-    found = {}
-    for row in tasks.RUBRIC:
-        item = row["item"]
-        seen = list(dict.fromkeys(figures.get(row["part"], [])))[:_MOST_PICTURES]
-        found[item] = ("\n\n".join(dict.fromkeys(texts.get(item, []))), seen)
-    return found
-
-
-def _collect(text: str, texts: dict[str, list[str]]) -> None:
-    """Add what stands under each heading, but for the room's own lines."""
-    marks = list(_HEADING.finditer(text))
-    ends = [mark.start() for mark in marks[1:]] + [len(text)] * bool(marks)
-    for mark, end in zip(marks, ends, strict=True):
-        written = text[mark.end() : end]
-        own = [line for line in written.splitlines()
-               if not re.match(r"\(write .* here\)$|\*.*points?\)\*$", line)]  # fmt: skip
-        if "".join(own).strip():
-            texts.setdefault(mark[1], []).append("\n".join(own).strip()[:_LONGEST])
-
-
-def _pictures(cell: Mapping[str, Any]) -> list[bytes]:
-    found = []
-    for output in cell.get("outputs", []):
-        coded = "".join(output.get("data", {}).get("image/png", ""))
-        try:
-            picture = base64.b64decode(coded)
-        except ValueError:
-            continue
-        if picture.startswith(_PNG) and len(picture) <= _LARGEST_PICTURE:
-            found.append(picture)
-    return found
-
-
 def to_html(text: str) -> str:
     """Return Markdown as HTML without anything that could act: raw HTML stays visible text."""
     return bleach.clean(_MARKDOWN(text), tags=_TAGS, attributes={}, strip=True)
@@ -104,41 +41,38 @@ def model_answers() -> dict[str, str]:
     """Return the model's own text for each part: its answer cells, and its write-ups' sections."""
     texts: dict[str, list[str]] = {}
     for path in sorted(paths.notebooks_dir().glob("*.ipynb")):
-        part = None
+        parts: list[str] = []
         for cell in notebooks.split(nbformat.read(path, as_version=4)).cells:
-            if cell.cell_type == "markdown" and (found := notebooks.PART.search(cell.source)):
-                part = found[1]
-            outputs = cell.get("outputs", []) if part else []
+            if cell.cell_type == "markdown":
+                parts = notebooks.parts_of(cell.source) or parts
+            outputs = cell.get("outputs", [])
             shown = [o.get("data", {}).get("text/markdown", "") for o in outputs]
-            if part and "answer" in cell.metadata.get("tags", []) and not outputs:
+            if "answer" in cell.metadata.get("tags", []) and not outputs:
                 shown.append(cell.source)
-            texts.setdefault(part, []).extend("".join(text) for text in shown if text)
+            for part in parts:
+                texts.setdefault(part, []).extend(text for text in shown if text)
     for path in sorted((paths.project_root() / "answers").glob("problem*.md")):
         text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
-            if found := notebooks.PART.match(section):
-                texts.setdefault(found[1], []).insert(0, section)
-    return {part: "\n\n".join(found) for part, found in texts.items() if part}
+            for part in notebooks.parts_of(section):
+                texts.setdefault(part, []).insert(0, section)
+    return {part: "\n\n".join(found) for part, found in texts.items()}
 
 
 def write_reviews(submissions: list[Submission], output: Path) -> list[Path]:
     """Write a page for each item judged by hand: everybody's text and figures, anonymous."""
     seed = int((output / "seed").read_text("utf-8"))
     model, written = model_answers(), []
-    everybody = sorted(
-        (grading.code_name(one.student, seed), prose(one, [])) for one in submissions
-    )
-    for row in (row for row in tasks.RUBRIC if row["kind"] == "hand"):
+    everybody = {grading.code_name(one.student, seed): prose(one) for one in submissions}
+    for row in tasks.BY_HAND:
         item, part = row["item"], row["part"]
         body = [f"<p>{html.escape(row['what'])}: {row['points']} points. Marks go into manual.csv."
                 f"</p><article class=model><h2>Model answer, {part}</h2>"
                 f"{to_html(model.get(part, 'none'))}</article>"]  # fmt: skip
-        for code, found in everybody:
-            text, pictures = found[item]
-            shown = to_html(text) if text else "<p>(nothing written)</p>"
-            body.append(
-                f"<article><h2>{code}</h2>{shown}{''.join(map(_image, pictures))}</article>"
-            )
+        for code, found in sorted(everybody.items()):
+            shown = to_html(found.texts.get(item, "(nothing written)"))
+            pictures = "".join(map(_image, found.figures.get(part, [])))
+            body.append(f"<article><h2>{code}</h2>{shown}{pictures}</article>")
         page = _PAGE.format(title=f"Item {item}", body="".join(body))
         written.append(files.write_atomically(output / "review" / f"{item}.html", page.encode()))
     return written
@@ -176,13 +110,13 @@ def feedback(output: Path) -> list[dict[str, Any]]:
 
     Raises a ValueError while a mark is blank or wrong, or before anything was graded.
     """
-    works = sorted((output / "work").glob("*.json"))
-    if not works:
+    students = [row["student"] for row in grading.read_csv(output / "automatic.csv")]
+    if not students:
         raise ValueError(f"{output} holds no graded submission: run grade first")
     by_hand, seed = marks(output), int((output / "seed").read_text("utf-8"))
     parts, rows = list(dict.fromkeys(row["part"] for row in tasks.RUBRIC)), []
-    for path in works:
-        student, found = path.stem, json.loads(path.read_text(encoding="utf-8"))
+    for student in students:
+        found = json.loads((output / "work" / f"{student}.json").read_text(encoding="utf-8"))
         lines, total = [], dict.fromkeys(parts, 0.0)
         for row in tasks.RUBRIC:
             if row["kind"] == "hand":

@@ -11,6 +11,8 @@ from hw3utils.checking.running import TASKS
 
 HERE = Path(__file__).parent
 RUBRIC = list(csv.DictReader((HERE / "rubric.csv").open(encoding="utf-8")))
+AUTOMATIC = [row for row in RUBRIC if row["kind"] == "automatic"]
+BY_HAND = [row for row in RUBRIC if row["kind"] == "hand"]
 POINTS = {row["item"]: int(row["points"]) for row in RUBRIC}
 
 # Where the model's docstring would be the answer.
@@ -129,30 +131,59 @@ GONE = (
     "problem1:_crossing", "problem3:_stay_in_evaluation_mode", "problem4:select_top_k_from_chunks",
     "problem4:_top_classes", "problem4:_best_of_each_class",
 )  # fmt: skip
-# Networks whose tables would print the numbers of 2.1, 2.2 and 2.4.
+# Networks whose tables would print the numbers of 2.1, 2.2 and 2.4; the picture of 2.3's proof.
 WITHHELD = (
     "problem2:alexnet", "problem2:vgg19", "problem2:inception_naive", "problem2:inception_reduced",
-    "problem2:torchvision_network",
+    "problem2:torchvision_network", "problem2:induction",
 )  # fmt: skip
 WITHHELD_DOCS = {
     "problem2:alexnet": "Return AlexNet (withheld here).",
     "problem2:vgg19": "Return VGG-19 (withheld here).",
     "problem2:inception_naive": "Return the naive Inception module (withheld here).",
     "problem2:inception_reduced": "Return the one with dimension reduction (withheld here).",
+    "problem2:induction": "Draw the proof of 2.3 (withheld here).",
     "problem2:RegionProposalHead": "The region proposal network's own layers: Ren et al. 2015.",
+}
+# What is needed for an extra experiment, and written otherwise would be an answer.
+INSTEAD = {
+    "training:DecayingCyclical.build": """
+        steady = Cyclical(lr=self.lr, lr_max=self.lr_max, cycles=self.cycles, final_amplitude=1.0)
+        rates = [*learning_rates(steady, num_updates), self.lr]
+        gamma = decay_factor(self.final_amplitude, num_updates)
+        return lr_scheduler.LambdaLR(optimizer, lambda t: gamma**t * rates[t] / self.lr)
+    """,
 }
 # Whatever a notebook computes with these goes too.
 HIDDEN_NAMES = {
     "answers", "batch_size_answers", "diagrams", "layer_tables", "alexnet", "vgg19",
     "inception_naive", "inception_reduced", "torchvision_network",
-    "inception_saving", "growth_over_stages",
+    "inception_saving", "growth_over_stages", "induction", "methods", "wording",
 }  # fmt: skip
 # Files of the package that write sentences, or draw the answers, or make the committed run.
 DROPPED = (
-    "*/answers.py", "*/batch_size_answers.py", "problem2/diagrams.py", "report/summary.py",
-    "report/page.py", "report/publication.py", "report/report.css",
+    "answers.py", "batch_size_answers.py", "methods.py", "wording.py", "diagrams.py",
+    "summary.py", "page.py", "publication.py", "report.css",
 )  # fmt: skip
-ROOMS = [row["item"] for row in RUBRIC if row["kind"] == "hand"]
+# What a notebook begins with: the model's own first cell says what came out.
+INTRODUCTIONS = {
+    "problem1": "A small network, LeNet-5, learns to tell ten kinds of clothing apart, from up to "
+    "48,000 photographs of 28×28 pixels. Reading: Smith, *Cyclical Learning Rates for Training "
+    "Neural Networks* ([arXiv 1506.01186](https://arxiv.org/abs/1506.01186)).",
+    "problem2": "The numbers of 2.1, 2.2 and 2.4 you calculate by hand, from the papers, and "
+    "record here. For 2.5 you write the parts of a region proposal network that are pure geometry; "
+    "then a small one is trained, which takes about two minutes on two cores.",
+    "problem3": "A ResNet-50 that was trained on ImageNet meets a new task. Which is better: to go "
+    "on training all of its 25 million weights, or only a new last layer?\n\nThe handout asks for "
+    "a set of the Visual Decathlon (Rebuffi et al. 2017, "
+    "[1705.08045](https://arxiv.org/abs/1705.08045)). The default here is CIFAR-100, which is one "
+    "of them; where it cannot be fetched, CIFAR-10 stands in for it, and the notebook says so. The "
+    "last layer alone (3.2a) comes first here, because finetuning begins with it.",
+    "problem4": "Two papers learn from a billion images that nobody labelled by hand: Mahajan et "
+    "al. 2018 ([arXiv 1805.00932](https://arxiv.org/abs/1805.00932)) and Yalniz et al. 2019 "
+    "([arXiv 1905.00546](https://arxiv.org/abs/1905.00546)). This notebook re-enacts what they "
+    "claim, on FashionMNIST. Arms are paired by seed; differences are in percentage points, and "
+    "the intervals of one section hold *together* with 95 %.",
+}
 
 
 def where_to_write(function: str, file: object) -> str:

@@ -93,6 +93,11 @@ def test_the_lock_file_satisfies_the_ranges():
             assert pin.operator == "==" and requirement.specifier.contains(pin.version), str(lock)
 
 
+def test_the_citation_names_this_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {project()['version']}\n" in citation
+
+
 def imported(files):
     """Return the packages outside of this project and the standard library, by pip's names."""
     found = set()

@@ -1,6 +1,7 @@
 """The README and the write-ups: their numbers, their links, and the commands that they give."""
 
 import importlib.util
+import os
 import re
 import shlex
 from pathlib import Path
@@ -12,7 +13,7 @@ from hw3utils.report import publication
 
 ROOT = paths.project_root()
 TEXTS = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "RUNNING.md", "CONTRIBUTING.md")),
     *(ROOT / folder / "README.md" for folder in ("benchmarks", "data", "tests")),
     *sorted((ROOT / "answers").glob("*.md")),
 ]
@@ -43,13 +44,31 @@ def parse(line):
     return []
 
 
-LINES = sorted({line for text in TEXTS for line in command_lines(text.read_text(encoding="utf-8"))})
+def automated_lines():
+    """Return the same of what git's hooks and GitHub run, which are no pages."""
+    files = (".pre-commit-config.yaml", ".github/workflows/tests.yml")
+    lines = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    return command_lines(f"```\n{lines}\n```\n")
+
+
+LINES = {line for text in TEXTS for line in command_lines(text.read_text(encoding="utf-8"))}
+LINES = sorted(LINES | set(automated_lines()))
 
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_command_line_is_one_that_is_understood(line):
     for path in parse(line):
         assert (ROOT / path).exists(), path
+
+
+def test_hooks_and_workflow_call_what_is_there():
+    assert {line.split()[-1] for line in automated_lines()} == {"check", "output/report"}
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    assert "run: .ci/run\n" in workflow and os.access(ROOT / ".ci" / "run", os.X_OK)
+    kept = re.findall(r"^ +data/(\S+)$", workflow, re.MULTILINE)
+    assert kept
+    for folder in kept:
+        assert f"`{folder}/" in (ROOT / "data" / "README.md").read_text(encoding="utf-8"), folder
 
 
 def test_the_command_lines_of_the_pages_are_found():
@@ -93,7 +112,22 @@ def test_every_link_into_the_project_leads_somewhere(text):
         assert (text.parent / target).exists(), f"{text.name} links to {target}, which is not there"
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_every_link_within_a_page_leads_to_a_heading():
+    text = (ROOT / "RUNNING.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+    assert anchors >= set(re.findall(r"\]\(#([^)]+)\)", text))
+
+
+def test_the_table_of_environment_variables_is_complete():
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hw3utils").rglob("*.py"))
+    text = (ROOT / "RUNNING.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(HW3_\w+)`", text, re.MULTILINE)) == set(
+        re.findall(r"HW3_[A-Z]+", code)
+    )
+
+
+@pytest.mark.parametrize("name", ["README.md", "RUNNING.md", "CONTRIBUTING.md"])
 def test_a_text_names_only_commands_and_files_that_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:hw3utils|tests)/[\w/]+\.py|data/|answers/\w*|figures/)`", text):

@@ -54,7 +54,8 @@ def verdict_on(name: str) -> Verdict:
     stored = _known()["expected"][name]
     expected = Expected(stored["cases"], [tuple(wrong) for wrong in stored["mistakes"]])
     if name not in TASKS:
-        return judge(name, records.cases(name, recorded().get(name)), expected, 1e-4)
+        found = records.cases(name, recorded().get(name))
+        return judge(name, found, expected, records.TOLERANCE)
     task = TASKS[name]
     functions = [f for needed in task.needs for f in TASKS[needed].functions] + [*task.functions]
     try:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-TODO = "NotImplementedError: task"
+TODO = "NotImplementedError: task"  # what a case gives that nobody has written yet
 DIGEST = "sha256:"
 
 

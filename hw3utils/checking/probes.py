@@ -3,6 +3,7 @@
 A probe knows no expected value: it yields a label and something to call for each case.
 """
 
+import functools
 import random
 from collections import OrderedDict
 from typing import Any
@@ -14,6 +15,10 @@ from torch.nn import functional as F
 from hw3utils.checking.running import Cases, Modules, task
 from hw3utils.data.images import ImageSet, Scale
 from hw3utils.settings import Problem1
+
+
+def _uniform(draw: random.Random, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(draw.randrange(999)))
 
 
 def _images(seed: random.Random, n: int, size: int = 4, classes: int = 3):
@@ -41,7 +46,7 @@ def _like_resnet(outputs: int):
 @task("1.1 LeNet-5", "training:LeNet5.__init__")
 def _lenet5(modules: Modules, draw: random.Random) -> Cases:
     make = modules["training:LeNet5.__init__"].LeNet5
-    image = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(draw.randrange(999)))
+    image = _uniform(draw, 2, 1, 28, 28)
     yield "shape of the logits", lambda: list(make()(image).shape)
     classes = draw.choice((3, 7, 13))
     yield "shape of the logits, other classes", lambda: list(make(num_classes=classes)(image).shape)
@@ -112,7 +117,7 @@ def _schedule(modules: Modules, draw: random.Random) -> Cases:
 
 @task("1.3 accumulation", "training:accumulate_gradient")
 def _accumulation(modules: Modules, draw: random.Random) -> Cases:
-    batches = modules["training:accumulate_gradient"]
+    accumulate = modules["training:accumulate_gradient"].accumulate_gradient
     images, scale = _images(draw, 30), Scale((0.5,), (0.5,))
     model = _small_network(draw)
     batch = torch.tensor(draw.sample(range(30), 10))
@@ -120,16 +125,13 @@ def _accumulation(modules: Modules, draw: random.Random) -> Cases:
     def gradient(times: int = 1, parts: int | None = None) -> list[Any]:
         model.zero_grad()
         for _ in range(times):
-            batches.accumulate_gradient(model, images, batch, scale, parts)
+            accumulate(model, images, batch, scale, parts)
         return [parameter.grad for parameter in model.parameters()]
 
     yield "10 images in one part", gradient
     yield "10 images in parts of 4, 4 and 2", lambda: gradient(parts=4)
     yield "added to the gradient that is there", lambda: gradient(times=2)
-    yield (
-        "summed loss and number of correct images",
-        lambda: batches.accumulate_gradient(model, images, batch, scale, 4),
-    )
+    yield "summed loss, number of hits", lambda: accumulate(model, images, batch, scale, 4)
 
 
 @task("1.3 growing batch", "problem1:batch_size_runs.grown")
@@ -157,24 +159,19 @@ def _growing(modules: Modules, draw: random.Random) -> Cases:
 def _noise(modules: Modules, draw: random.Random) -> Cases:
     function = modules["problem1:gradient_noise_scale"].gradient_noise_scale
     images, scale, model = _images(draw, 1_200), Scale((0.5,), (0.5,)), _small_network(draw)
+    fields = {
+        "squared gradient": "gradient_squared",
+        "summed variance of a gradient": "covariance_trace",
+        "noise scale": "simple",
+    }
     for size in (3, 8):
         order = torch.Generator().manual_seed(size)
-        found: list[Any] = []
-
-        def measure(size: int = size, order: torch.Generator = order, found=found) -> float:
-            found.append(function(model, images, scale, order, batch_size=size))
-            return found[0].gradient_squared
-
-        yield f"squared gradient, batches of {size}", measure
-        yield (
-            f"summed variance of a gradient, batches of {size}",
-            lambda f=found: f[0].covariance_trace,
-        )
-        yield f"noise scale, batches of {size}", lambda f=found: f[0].simple
-    yield (
-        "gradients left in the network",
-        lambda: sum(p.grad is not None for p in model.parameters()),
-    )
+        measure = functools.partial(function, model, images, scale, order, batch_size=size)
+        once = functools.cache(measure)
+        for label, field in fields.items():
+            yield f"{label}, batches of {size}", lambda f=field, once=once: getattr(once(), f)
+    parameters = list(model.parameters())
+    yield "gradients left in the network", lambda: sum(p.grad is not None for p in parameters)
 
 
 @task("2.3 receptive field", "problem2:receptive_field")
@@ -187,10 +184,7 @@ def _field(modules: Modules, draw: random.Random) -> Cases:
         "another stack": [(draw.choice((3, 5, 7)), draw.choice((1, 2, 3)), 1) for _ in range(5)],
     }
     for label, stack in stacks.items():
-        yield (
-            label,
-            lambda stack=stack: {name: function(stack)[name].tolist() for name in ("size", "jump")},
-        )
+        yield label, lambda stack=stack: function(stack)[["size", "jump"]].to_dict("list")
 
 
 @task("2.5 anchors", "problem2:anchor_shapes", "problem2:anchor_grid")
@@ -234,10 +228,8 @@ def _nms(modules: Modules, draw: random.Random) -> Cases:
     row = [(10 * i, 0, 10 * i + 40, 40) for i in range(4)]  # neighbours overlap by 0.6
     yield "a row in which each overlaps the next", lambda: kept(row, [0.9, 0.8, 0.7, 0.6], 0.5)
     yield "the best box comes last", lambda: kept(row[:2] + row[:1], [0.3, 0.5, 0.9], 0.5)
-    yield (
-        "an overlap of just the threshold",
-        lambda: kept([(0, 0, 4, 2), (0, 0, 4, 1), (20, 0, 30, 9)], [0.9, 0.8, 0.95], 0.5),
-    )
+    half = [(0, 0, 4, 2), (0, 0, 4, 1), (20, 0, 30, 9)]
+    yield "an overlap of just the threshold", lambda: kept(half, [0.9, 0.8, 0.95], 0.5)
     yield "equal scores", lambda: kept(row[:2] * 2, [0.5] * 4, 0.7)
     corners = torch.tensor([[draw.uniform(0, 60) for _ in range(2)] for _ in range(30)]).double()
     many = torch.cat([corners, corners + 40], dim=1)
@@ -252,36 +244,24 @@ def _head(modules: Modules, draw: random.Random) -> Cases:
     def made(seed: int = 3):
         return replace_head(_like_resnet(100), classes, seed)
 
+    def linear() -> list[list[int]]:
+        layers = [layer for layer in made().modules() if isinstance(layer, nn.Linear)]
+        return [[layer.in_features, layer.out_features] for layer in layers]
+
+    def others_kept() -> bool:
+        before, after = _like_resnet(100).state_dict(), made().state_dict()
+        return all(torch.equal(after[n], before[n]) for n in after if not n.startswith("fc."))
+
+    def same_layer(seed: int) -> bool:
+        return torch.equal(made(1).fc.weight, made(seed).fc.weight)
+
     image = torch.rand(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
     yield "shape of the logits", lambda: list(made().eval()(image).shape)
-    yield (
-        "linear layers, from and to",
-        lambda: [
-            [layer.in_features, layer.out_features]
-            for layer in made().modules()
-            if isinstance(layer, nn.Linear)
-        ],
-    )
-    yield (
-        "parameters without gradient",
-        lambda: sum(not parameter.requires_grad for parameter in made().parameters()),
-    )
-    yield (
-        "all other layers are as they were",
-        lambda: all(
-            torch.equal(tensor, _like_resnet(100).state_dict()[name])
-            for name, tensor in made().state_dict().items()
-            if not name.startswith("fc.")
-        ),
-    )
+    yield "linear layers, from and to", linear
+    yield "frozen parameters", lambda: sum(not p.requires_grad for p in made().parameters())
+    yield "all other layers are as they were", others_kept
     yield "logits of some image below 0", lambda: bool((made().eval()(50 * image - 25) < 0).any())
-    yield (
-        "one seed, one layer; another seed, another",
-        lambda: [
-            torch.equal(made(1).fc.weight, made(1).fc.weight),
-            torch.equal(made(1).fc.weight, made(2).fc.weight),
-        ],
-    )
+    yield "one seed, one layer; another seed, another", lambda: [same_layer(1), same_layer(2)]
 
 
 @task("3.1 drops", "training:Steps.build")
@@ -301,7 +281,7 @@ def _drops(modules: Modules, draw: random.Random) -> Cases:
 @task("3.2 freeze", "problem3:freeze", "problem3:freeze_statistics")
 def _freeze(modules: Modules, draw: random.Random) -> Cases:
     resnet = modules["problem3:freeze"]
-    images = torch.rand(8, 3, 9, 9, generator=torch.Generator().manual_seed(draw.randrange(999)))
+    images = _uniform(draw, 8, 3, 9, 9)
     labels = torch.tensor([draw.randrange(5) for _ in range(8)])
 
     def changed(train_mode: bool) -> dict[str, list[str]]:
@@ -344,5 +324,5 @@ def _top_k(modules: Modules, draw: random.Random) -> Cases:
     )
     for k, p in ((2, 1), (2, 2), (1, 3), (4, 2)):
         yield f"5 images, K = {k}, P = {p}", lambda k=k, p=p: selected(example, k, p)
-    drawn = torch.rand(40, 6, generator=torch.Generator().manual_seed(draw.randrange(999)))
-    yield "40 images, K = 5, P = 2", lambda: selected((4 * drawn).softmax(dim=1), 5, 2)
+    drawn = (4 * _uniform(draw, 40, 6)).softmax(dim=1)
+    yield "40 images, K = 5, P = 2", lambda: selected(drawn, 5, 2)

@@ -9,12 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-EMPTY = "NotImplementedError: task"  # as a function that is not written yet
+from hw3utils.checking.judging import TODO
+
+TOLERANCE = 1e-4  # relative
 FINETUNING, LAST_LAYER = (0.001, 0.01, 0.1), (0.001, 0.01, 0.1, 1.0)
 
 TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
-    "2.1 layers": "{'conv1': None, 'conv2': None, 'conv3': None, 'conv4': None, 'conv5': None, "
-    "'fc6': None, 'fc7': None, 'fc8': None, 'total': None}  # parameters, biases too",
+    "2.1 layers": "{\n    # the number of parameters of each layer, biases too\n"
+    "    'conv1': None, 'conv2': None, 'conv3': None, 'conv4': None, 'conv5': None,\n"
+    "    'fc6': None, 'fc7': None, 'fc8': None, 'total': None,\n}",
     "2.2 rows": "[\n    ('input', 224 * 224 * 3, 0),  # layer, activations, weights without biases"
     "\n    # … a row for each layer, pools too, in the order of the network\n"
     "    # ('total', …, …),\n]",
@@ -26,10 +29,12 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
     "    'naive': {'1x1': None, '3x3': None, '5x5': None, 'total': None},\n"
     "    'reduced': {'1x1': None, 'before 3x3': None, '3x3': None, 'before 5x5': None,\n"
     "                '5x5': None, 'after pool': None, 'total': None},\n}",
-    "2.4 saving": "None  # the share of the operations that is saved, 0 to 1",
+    "2.4 saving": "None",
     "3.1 protocol": "{\n    'learning rate': None, 'momentum': None, 'batch size': None,\n"
     "    'epochs': None, 'drops after epochs': None, 'factor': None,\n"
-    "    'validation accuracy': None,  # a list: after each epoch\n"
+    "    # a list, after each epoch: list(of_rates) names the runs above, and for one of them\n"
+    "    # of_rates[name].history['validation_accuracy'].tolist() is this list\n"
+    "    'validation accuracy': None,\n"
     "    'test accuracy': None,\n}",
     "3.1 rates": "{\n    'scores': {lr: {'validation': None, 'test': None} for lr in "
     "(0.001, 0.01, 0.1)},\n    'chosen': None,  # the best learning rate\n}",
@@ -40,7 +45,7 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
 
 def cases(name: str, recorded: Any) -> dict[str, Any]:
     """Return a record as labels and values; whatever it is, this raises nothing."""
-    where = f"{EMPTY} {name}: fill in the cell record({name!r}, …) in the notebook, and run it"
+    where = f"{TODO} {name}: fill in the cell record({name!r}, …) in the notebook, and run it"
     try:
         found = dict(_CASES[name](recorded))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError) as error:

@@ -58,6 +58,8 @@ def run(asked: Task, modules: Modules, seed: int) -> dict[str, Any]:
             found[label] = plain(call())
         except StopIteration:
             return found
+        except KeyboardInterrupt:  # a student stops an endless loop: all of the check
+            raise
         except BaseException as error:  # whatever a submission raises, SystemExit too
             found[label or "preparation"] = {"error": _words(error)}
             if not label:
@@ -79,6 +81,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         with fresh(trees) as made:
             modules = {function: made[file] for function, file in request["functions"].items()}
             return run(task, modules, request["seed"])
+    except KeyboardInterrupt:
+        raise
     except BaseException as error:  # a submission's file may raise anything while it is loaded
         line = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
         said = error.msg if isinstance(error, SyntaxError) else str(error)[:300]

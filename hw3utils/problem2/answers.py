@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hw3utils import files
 from hw3utils.problem2.experiments import (
     INCEPTION_INPUT,
     TrainedNetworks,
@@ -125,7 +126,12 @@ def record(
         "fired": _by_size([row for result in found.measured for row in result["objects"]]),
         "example": _example(example),
     }
-    described = {"profile": settings.profile, "settings": dataclasses.asdict(settings)}
+    described = {
+        "profile": settings.profile,
+        "settings": dataclasses.asdict(settings),
+        "environment": files.environment(),
+        "seconds": sum(result["seconds"] for result in found.trained),
+    }
     return described | counted(tables) | {"rpn": rpn}
 
 

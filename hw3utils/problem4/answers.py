@@ -204,8 +204,8 @@ def k_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
     lines = [
         f"**From K = {low:,} to K = {middle:,} the student's accuracy {said[rise.sign]}, from "
         f"there to K = {high:,} it {said[fall.sign]}**: {in_points(rise)} and {in_points(fall)} "
-        f"points, while the pseudo-labels' precision goes from {purity[low]:.0%} over "
-        f"{purity[middle]:.0%} to {purity[high]:.0%}.",
+        f"points. The share of pseudo-labels that are right: {purity[low]:.0%}, "
+        f"{purity[middle]:.0%}, {purity[high]:.0%}.",
         f"With P = 1 a class runs out of candidates instead of taking worse ones: at "
         f"K = {high:,} that student differs from the one with P = {settings['p']} by "
         f"{in_points(one_class)}.",

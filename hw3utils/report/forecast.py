@@ -1,11 +1,10 @@
-"""How long a run will take and how far it is: by its last run on this machine, or else by a guess.
+"""How long a run will take and how far it is: by its last run here, or else by the committed run.
 
 A finished notebook leaves a record in the cache: which results it asked for, and the seconds that
 these and all the rest took. The next run sees which of the results are there.
 """
 
 import contextlib
-import functools
 import hashlib
 import json
 import tempfile
@@ -21,19 +20,9 @@ from tqdm import tqdm
 
 from hw3utils import files, paths
 from hw3utils.report import notebooks
-from hw3utils.training import networks, sweeps, workers
+from hw3utils.text import committed_results, machine
+from hw3utils.training import sweeps, workers
 
-# For a guess: seconds of training, added up over all runs, as the committed results and a run of
-# `smoke` tell them (Problem 2, and laptop's Problem 1: from their minutes on two cores). In the
-# committed results an update of LeNet-5 took 6.5 ms, validation and a busy second core included;
-# `_STEP` is what a step alone is taken to need there: an estimate, never measured with `probe`.
-_TRAINING = {
-    "smoke": {"problem1": 35, "problem2": 15, "problem3": 35, "problem4": 23},
-    "laptop": {"problem1": 1320, "problem2": 240, "problem3": 714, "problem4": 1945},
-    "overnight": {"problem1": 5190},
-}
-_STEP = 0.0045  # seconds of a step, as `probe` measures it
-_NOTEBOOK = 25  # seconds of a notebook without its training: imports, figures, its page
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} spent, about {remaining} left{postfix}"
 _NO_TOTAL = "{desc}: {elapsed} spent, the time left cannot be told{postfix}"
 
@@ -60,10 +49,9 @@ class Sweep(NamedTuple):
 
 
 def forecast(problem: str, profile: str, parameters: Mapping[str, Any]) -> Forecast:
-    """Return how long a notebook will take here, by a record of this code, of other code, a guess.
+    """Return how long a notebook will take, by its record here, or else by the committed run.
 
-    Only where nothing is known of such a run and numbers were changed, or the profile was never
-    timed, it cannot be told.
+    A record of other code counts as well. It cannot be told where there is neither.
     """
     place = _record(problem, profile, parameters)
     others = sorted(place.parent.glob(f"{place.stem.rpartition('-')[0]}-*.json"))
@@ -81,35 +69,11 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any]) -> Forec
         if None not in whole:
             told = "by a run here of other code; less where the cache still serves"
             return Forecast(problem, record["rest"] + sum(whole), told)
-    training = _TRAINING.get(profile, {}).get(problem)
-    if training is None or parameters:
-        return Forecast(problem, None, "it cannot be told: no such run was ever timed")
-    seconds = training * probe() / _STEP / workers.num_workers() + _NOTEBOOK
-    told = "a guess, from another machine and a second of measuring here; less with a filled cache"
-    return Forecast(problem, seconds, told)
-
-
-@functools.cache
-def probe(steps: int = 40) -> float:
-    """Return the seconds of one training step of LeNet-5 (64 images, one thread): the fastest one.
-
-    The fastest, so that other work on the machine counts little.
-    """
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    torch.set_num_threads(1)
-    model = networks.build("lenet5", 10, 0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    images, labels = torch.zeros(64, 1, 28, 28), torch.zeros(64, dtype=torch.int64)
-    seconds = []
-    for _ in range(steps):
-        began = time.perf_counter()
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-        seconds.append(time.perf_counter() - began)
-    torch.set_num_threads(threads)
-    torch.set_rng_state(state)
-    return min(seconds)
+    committed = committed_results(problem)
+    if parameters or committed["profile"] != profile:
+        return Forecast(problem, None, "it cannot be told: no such run was made here before")
+    told = f"the committed run's training, as fast as on its machine ({machine(committed)})"
+    return Forecast(problem, committed["seconds"] / workers.num_workers(), told)
 
 
 def told(plan: Sequence[Forecast], profile: str) -> str:

@@ -5,6 +5,8 @@ get anchors of their own, and pandoc writes one page with its images inside and 
 A Chromium, where there is one, prints it.
 """
 
+import base64
+import html
 import json
 import re
 import shutil
@@ -73,7 +75,7 @@ def write_html(output: Path, *, code: bool = True) -> Path:
             anchors[problem] = _give_anchors(own, problem)
             blocks += own
         front = Path(folder) / "front.html"
-        text = _pandoc(_MARKDOWN, "html5", _front_page(parts, anchors), Path(folder))
+        text = _pandoc(_MARKDOWN, "html5", _front_page(parts, anchors, Path(folder)), Path(folder))
         front.write_text(text, encoding="utf-8")
         document = json.loads(_pandoc("gfm", "json", "", Path(folder))) | {"blocks": blocks}
         page = _pandoc(
@@ -220,22 +222,67 @@ def _give_anchors(blocks: list[Block], problem: str) -> dict[str, str]:
     return anchors
 
 
-def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]]) -> str:
-    """Return the first page as Markdown: the answers, and the runs that they come from."""
+def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]], folder: Path) -> str:
+    """Return the first page as Markdown: pictures and answers in brief, then what is behind them.
+
+    Its pictures go into ``folder``.
+    """
     found = {problem: part.results for problem, part in parts.items()}
     answers = summary.summary(found)
-    answers["shown in"] = [
-        f"[{question}](#{_anchor(start, anchors[problem])})"
-        for question, (problem, start) in zip(
-            answers["question"], answers.pop("where"), strict=True
+    links = {
+        question: f"#{_anchor(start, anchors[problem])}"
+        for question, (problem, start) in zip(answers["question"], answers["where"], strict=True)
+    }
+    shown = [
+        _figure(
+            _picture(parts[name[:8]].notebook, name, folder), links[question], question, finding
         )
+        for question, name, finding in summary.pictures(found)
     ]
+    full = answers[["question", "answer"]]
+    linked = [f"[{question}]({link})" for question, link in links.items()]
+    brief = answers[["points"]].assign(answer=answers["answer"].map(summary.in_brief))
+    brief.insert(0, "question", linked)
+    longer = full.assign(question=linked)[full["answer"] != brief["answer"]]
     runs = summary.runs(found)
     runs["from"] = [part.run for part in parts.values()]
     return (
-        f"# {_TITLE}\n\n{int(answers['points'].sum())} points. Each answer is computed from the "
-        f"results of the runs listed below.\n\n{markdown(answers)}\n\n"
+        f"# {_TITLE}\n\nThe answers at a glance, for {int(answers['points'].sum())} points, each "
+        f"computed from a run: {_whose(parts)}.\n\n"
+        f'<div class="pictures">\n{"".join(shown)}</div>\n\n'
+        f'<div class="answers">\n\n{markdown(brief)}\n\n</div>\n\n'
+        f"## The longer answers in full\n\n{markdown(longer)}\n\n"
         f"## The runs\n\n{markdown(runs)}\n\n{summary.WRITE_UPS}\n"
+    )
+
+
+def _whose(parts: dict[str, Part]) -> str:
+    """Return in half a sentence which runs the first page is of."""
+    if len(whose := {part.run for part in parts.values()}) == 1:
+        return whose.pop()
+    return ", ".join(f"Problem {problem[-1]} from {part.run}" for problem, part in parts.items())
+
+
+def _picture(notebook: NotebookNode, name: str, folder: Path) -> str | None:
+    """Write the picture that a notebook saves under a name into ``folder``; return its file's name.
+
+    None where the notebook shows no such picture.
+    """
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []) if f'"{name}"' in cell.source else []:
+            if picture := output.get("data", {}).get("image/png"):
+                (folder / f"{name}.png").write_bytes(base64.b64decode(picture))
+                return f"{name}.png"
+    return None
+
+
+def _figure(picture: str | None, link: str, question: str, finding: str) -> str:
+    """Return a picture with its finding under it, as HTML; both lead to where it is shown."""
+    finding = html.escape(finding)
+    shown = f'<img src="{picture}" alt="{finding}">' if picture else ""
+    return (
+        f'<figure><a href="{link}">{shown}</a><figcaption><a href="{link}">{question}</a> '
+        f"{finding}</figcaption></figure>\n"
     )
 
 

@@ -8,8 +8,10 @@ import math
 import re
 from typing import Any
 
+import nbformat
 import pandas as pd
 
+from hw3utils import paths
 from hw3utils.problem1 import answers as problem1
 from hw3utils.problem2 import answers as problem2
 from hw3utils.problem3 import answers as problem3
@@ -29,6 +31,13 @@ _GRILL = {
     "cifar10": ("0.975 (all of CIFAR-10, 224 px)", "0.936 (all of CIFAR-10, 224 px)"),
     "cifar100": ("0.864 (all of CIFAR-100, 224 px)", "0.783 (all of CIFAR-100, 224 px)"),
 }
+_PROBLEMS = {  # title, points, and the question whose answer stands for it
+    "problem1": ("Learning rate and batch size", 20, "1.3"),
+    "problem2": ("CNN architectures", 35, "2.4d"),
+    "problem3": ("Transfer learning", 25, "3.2b"),
+    "problem4": ("Weakly and semi-supervised learning", 20, "4.3a"),
+}
+_LINE = 170  # characters of an answer in brief, where it must be shortened
 _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "problem4": problem4}
 
 
@@ -48,12 +57,126 @@ def summary(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def lines(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the same for a terminal: a line for each sub-question, without Markdown's marks."""
+    """Return the verdicts for a terminal: a line for each sub-question, without Markdown."""
     table = summary(found)
     return [
-        f"{question:>5}  {' '.join(re.sub(r'[*`$]', '', answer).split())}"
+        f"{question:>5}  {' '.join(re.sub(r'[*`$]', '', in_brief(answer)).split())}"
         for question, answer in zip(table["question"], table["answer"], strict=True)
     ]
+
+
+def in_brief(answer: str) -> str:
+    """Return an answer's verdict without the numbers behind it, as the first page has it.
+
+    It ends with what is set in bold. Where nothing is, it is as many whole sentences as fit into
+    a line or two; of a first sentence that is longer, what stands before its colon.
+    """
+    verdict, bold, _ = answer.rpartition("**")
+    if bold:
+        return f"{verdict.replace('**', '').rstrip('.')}."
+    if len(answer) <= _LINE:
+        return answer
+    first, *others = re.split(r"(?<=[.!?]) +(?=[A-Z(])", answer)
+    if len(first) > _LINE:
+        return f"{first.partition(': ')[0].rstrip('.')}."
+    for sentence in others:
+        if len(first) + len(sentence) >= _LINE:
+            break
+        first += f" {sentence}"
+    return first
+
+
+def pictures(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Return the three pictures that carry the homework: question, name, finding in a sentence.
+
+    A finding is computed; what the seeds cannot decide, it does not decide.
+    """
+    one, three, four = (found[problem] for problem in ("problem1", "problem3", "problem4"))
+    return [
+        ("1.1", "problem1_learning_rates", _rates_finding(one)),
+        ("3.2b", "problem3_curve", _curve_finding(pd.DataFrame(three["curve"]))),
+        ("4.3d", "problem4_k", _k_finding(pd.DataFrame(four["k"]), problem4.answers(four)["4.3d"])),
+    ]
+
+
+def at_a_glance() -> str:
+    """Return the four problems as a table in Markdown: where to read what, and one answer of each.
+
+    The minutes are those of a reader of 200 words a minute.
+    """
+    found = {problem: committed_results(problem) for problem in _ANSWERS}
+    answers = summary(found).set_index("question")["answer"].map(in_brief)
+    rows = []
+    for problem, (title, worth, question) in _PROBLEMS.items():
+        notebook, write_up = f"notebooks/{problem}.ipynb", f"answers/{problem}.md"
+        written = (paths.project_root() / write_up).is_file()
+        first = f"[write-up]({write_up}), [notebook]({notebook})" if written else ""
+        read = f"{first or f'[notebook]({notebook})'}, {_minutes(notebook, write_up)} minutes"
+        rows.append(
+            (f"{problem[-1]}. {title}", worth, read, answers[question].rpartition("Here: ")[2])
+        )
+    return markdown(pd.DataFrame(rows, columns=["problem", "points", "read", "in a sentence"]))
+
+
+def _minutes(notebook: str, write_up: str) -> int:
+    """Return how long the write-up, or else the notebook's prose, takes to read."""
+    root = paths.project_root()
+    if (root / write_up).is_file():
+        prose = (root / write_up).read_text(encoding="utf-8")
+    else:
+        cells = nbformat.read(root / notebook, as_version=4).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    visible = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
+    return max(5, 5 * round(len(re.findall(r"\w+", visible)) / 200 / 5))
+
+
+def gallery() -> str:
+    """Return the first page's pictures and one of Problem 2 as a table in Markdown, with findings.
+
+    Of the committed run.
+    """
+    found = {problem: committed_results(problem) for problem in _ANSWERS}
+    one, *others = pictures(found)
+    saved = (
+        f"The 1×1 reductions save {found['problem2']['inception_saving']:.1%} of the operations."
+    )
+    shown = [one, ("2.4d", "problem2_inception_operations", saved), *others]
+    pictured = [f"![{text}](figures/{name}.png)" for _, name, text in shown]
+    told = [f"**{question}** {text}" for question, _, text in shown]
+    lines = [*zip(pictured[::2], pictured[1::2]), *zip(told[::2], told[1::2])]  # noqa: B905
+    ordered = [lines[0], lines[2], lines[1], lines[3]]
+    return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in ordered)])
+
+
+def _rates_finding(found: dict[str, Any]) -> str:
+    low, high = found["lr_min"], found["lr_max"]
+    return (
+        f"Learning rates from {low:.2g} to {high:.2g} are useful: the highest is "
+        f"{high / low:,.0f} times the lowest."
+    )
+
+
+def _curve_finding(curve: pd.DataFrame) -> str:
+    most = curve[curve["images"] == curve["images"].max()]
+    means = most.groupby("approach")["test"].mean().sort_values(ascending=False)
+    seeds = most["seed"].nunique()
+    (best, most_right), *others = means.items()
+    each = "".join(f", “{approach}” {100 * mean:.1f} %" for approach, mean in others)
+    return (
+        f"With {most['images'].iloc[0]:,} training images “{best}” names {100 * most_right:.1f} % "
+        f"of the test images correctly{each} "
+        f"({'one seed' if seeds == 1 else f'means of {seeds} seeds'})."
+    )
+
+
+def _k_finding(rows: pd.DataFrame, answer: str) -> str:
+    """Return the verdict on the student's accuracy, from 4.3d's answer, and what the labels do."""
+    right = rows.groupby("k")["precision"].mean()
+    verdict = re.search(r"\*\*(.*?)\*\*", answer, re.DOTALL)[1]
+    return (
+        f"{verdict}, while the share of right pseudo-labels goes from {100 * right.iloc[0]:.0f} % "
+        f"to {100 * right.iloc[-1]:.0f} %."
+    )
 
 
 def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -62,11 +185,6 @@ def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
 
 def _run(problem: str, found: dict[str, Any]) -> dict[str, str]:
-    if "environment" not in found:
-        return {
-            "problem": problem[-1], "profile": "any", "seeds": "none", "data and weights": "none",
-            "machine": "exact counts, the same on every machine",
-        }  # fmt: skip
     settings = found["settings"]
     seeds = [f"{value} ({name})" for name, value in settings.items() if name.endswith("seeds")]
     changed = f", changed: {', '.join(settings['changed'])}" if settings["changed"] else ""

@@ -1,12 +1,14 @@
 """What the course's tests share: a judge with a hidden seed, and submissions made of the model."""
 
 import json
+import shutil
 
 import pytest
 
-from course import judge, notebooks, sandbox, tasks
+from course import edition, judge, notebooks, sandbox, tasks
+from course.cutting import put_back
 from hw3utils.checking.places import PACKAGE
-from hw3utils.checking.running import plain
+from hw3utils.checking.running import TASKS, plain
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +22,7 @@ def model_files(hidden):
     found = {f"hw3utils/{file}": text for file, text in hidden.models.items()}
     found["answers/records.json"] = json.dumps(plain(dict(judge.right_records())))
     for problem in notebooks.SHEETS:
-        rows = [r for r in tasks.RUBRIC if r["item"][0] == problem[-1] and r["kind"] == "hand"]
+        rows = [row for row in tasks.BY_HAND if row["item"][0] == problem[-1]]
         found[f"answers/{problem}.md"] = "\n\n".join(
             f"## Answer {row['item']}\n\nMy answer to {row['item']}." for row in rows
         )
@@ -28,8 +30,8 @@ def model_files(hidden):
         cells = [
             {"cell_type": "markdown", "metadata": {}, "source": f"## {row['part']} A part\n\n"
              f"### Answer {row['item']}\n\nWhat I think of {row['item']}."}
-            for row in tasks.RUBRIC
-            if row["item"][0] == str(number) and row["kind"] == "hand" and number in (1, 3)
+            for row in tasks.BY_HAND
+            if row["item"][0] == str(number) and number in (1, 3)
         ]  # fmt: skip
         book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         found[f"notebooks/problem{number}.ipynb"] = json.dumps(book)
@@ -42,6 +44,27 @@ def untouched_files(hidden, model_files):
     own = {f"hw3utils/{file}": hidden.editions[file] for file in hidden.models}
     rest = {name: text for name, text in model_files.items() if name.endswith(".ipynb")}
     return own | rest
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    """The students' edition, as the command writes it."""
+    out = tmp_path_factory.mktemp("edition")
+    edition.write(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def solved(tmp_path_factory, written):
+    """The edition with the model's bodies in it; what is withheld from students stays so."""
+    out = tmp_path_factory.mktemp("solved")
+    shutil.copytree(written, out, dirs_exist_ok=True)
+    wanted = {str(judge.find(PACKAGE, f)) for task in TASKS.values() for f in task.functions}
+    for file, (_, pieces) in judge.cut_package().items():
+        place = out / "hw3utils" / file
+        if file in wanted:
+            place.write_text(put_back(place.read_text(encoding="utf-8"), pieces), encoding="utf-8")
+    return out
 
 
 @pytest.fixture(scope="session")

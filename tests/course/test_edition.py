@@ -8,26 +8,12 @@ import nbformat
 import pytest
 
 from course import edition, judge, notebooks, tasks
-from course.cutting import cut, put_back
+from course.cutting import cut, put_back, raising
 from hw3utils import paths
 from hw3utils.checking.places import PACKAGE
 from hw3utils.checking.running import TASKS
 from hw3utils.report.notebooks import PROBLEMS
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    out = tmp_path_factory.mktemp("edition")
-    edition.write(out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def solved(tmp_path_factory):
-    out = tmp_path_factory.mktemp("solved")
-    edition.write(out)
-    edition.solve(out)
-    return out
+from hw3utils.training.schedules import DecayingCyclical, learning_rates
 
 
 def call(folder, *words, **more):
@@ -55,7 +41,7 @@ def test_signature_docstring_and_input_checks_stay():
         "    if b < 0:\n        raise ValueError(b)\n    # the trick\n    return a * b  # yes\n\n\n"
         "x = 1\n"
     )
-    text, pieces = cut(source, {"f": "write f"})
+    text, pieces = cut(source, {"f": raising("write f")})
     for kept in (
         "def f(a: int, b=2):",
         "'''Say it.'''",
@@ -122,6 +108,24 @@ def test_an_answers_sentence_is_found(written):
     path.write_text(f"{before}\n{sentence}\n", encoding="utf-8")
     assert any("holds an answer" in leak for leak in edition.leaks(written))
     path.write_text(before, encoding="utf-8")
+
+
+def test_the_schedule_that_students_get_whole_follows_their_own(written):
+    """Both bounds decay: written as in the model it would show how a cycle is made."""
+    program = (
+        "from hw3utils.training import schedules as s\n"
+        "def build(self, optimizer, n):\n"
+        "    def factor(t):\n"
+        "        height = 1 - abs(t / (n / self.cycles / 2) % 2 - 1)\n"
+        "        return 1 + height * (self.lr_max / self.lr - 1)\n"
+        "    return s.lr_scheduler.LambdaLR(optimizer, factor)\n"
+        "s.Cyclical.build = build\n"
+        "made = s.DecayingCyclical(0.01, lr_max=0.5, cycles=2, final_amplitude=0.3)\n"
+        "print(*s.learning_rates(made, 40))"
+    )
+    done = call(written, "-c", program)
+    expected = learning_rates(DecayingCyclical(0.01, lr_max=0.5, cycles=2, final_amplitude=0.3), 40)
+    assert [float(rate) for rate in done.stdout.split()] == pytest.approx(expected), done.stderr
 
 
 def test_the_edition_is_only_written_into_an_empty_folder(written):

@@ -20,16 +20,7 @@ from test_jupyterlab import (
     wait_for,
 )
 
-from course import edition
 from hw3utils import paths
-
-
-@pytest.fixture(scope="module")
-def solved(tmp_path_factory):
-    out = tmp_path_factory.mktemp("opened")
-    edition.write(out)
-    edition.solve(out)
-    return out
 
 
 @pytest.fixture

@@ -2,15 +2,24 @@
 
 import base64
 import json
+import shutil
 import zipfile
 
 import pytest
 
-from course import __main__, grading, review, sandbox, tasks
+from course import __main__, grading, review, sandbox, submissions, tasks
 from hw3utils.checking.running import TASKS
 
-PNG = review._PNG + b"not much of a picture"
+PNG = submissions.PNG + b"not much of a picture"
 SEED = 20_26
+NMS = """import torchvision.ops
+
+
+def non_maximum_suppression(boxes, scores, threshold=0.7):
+    return torchvision.ops.nms(boxes, scores, threshold)
+
+
+def another("""
 
 
 def pack(path, contents):
@@ -29,6 +38,9 @@ def graded(tmp_path_factory, bwrap, model_files, untouched_files):
     pack(folder / "empty.zip", {})
     broken = {"notebooks/problem1.ipynb": "{not JSON", "answers/records.json": "[" * 5_000}
     pack(folder / "broken.zip", model_files | broken)
+    own = {name: text.replace("def non_maximum_suppression(", NMS) for name, text in
+           model_files.items() if name.endswith("suppression.py")}  # fmt: skip
+    pack(folder / "torchvision.zip", own)
     (folder / "nozip.zip").write_bytes(b"PK but no zip")
     inside = {f"hw3-main/{name}": text for name, text in model_files.items()}
     pack(folder / "nested.zip", inside | {"../../escaped.py": "x", "/tmp/hw3utils/a.py": "x"})
@@ -47,7 +59,7 @@ def test_the_points_of_each_part_are_the_handouts():
     for row in tasks.RUBRIC:
         parts[row["part"]] = parts.get(row["part"], 0) + int(row["points"])
     assert sum(parts.values()) == 100
-    assert sum(int(r["points"]) for r in tasks.RUBRIC if r["kind"] == "automatic") == 41
+    assert sum(int(r["points"]) for r in tasks.AUTOMATIC) == 41
     problems = [sum(n for part, n in parts.items() if part[0] == p) for p in "1234"]
     assert problems == [20, 35, 25, 20]
     assert {part: parts[part] for part in ("1.3", "2.4", "3.1b", "3.2b", "4.3a")} == {
@@ -79,6 +91,7 @@ def test_damage_costs_no_points_for_code_and_is_said(graded):
     for name in TASKS:
         assert float(row[name]) == tasks.POINTS[name]
     assert "records.json is no JSON" in row["notes"]
+    assert "problem1.ipynb is no notebook that can be read" in row["notes"]
     assert float(total(output, "nested")["total"]) == 41
     assert "leads out of the zip file" in total(output, "nested")["notes"]
 
@@ -102,6 +115,32 @@ def test_what_is_graded_is_not_graded_again(graded, monkeypatch):
     grading.grade(folder, output, seed=SEED)
     assert asked == ["empty"]
     assert (output / "automatic.csv").read_bytes() == before
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    folder, output, asked = tmp_path / "submissions", tmp_path / "grades", []
+    folder.mkdir()
+    for student in ("ada", "bob", "eve"):
+        pack(folder / f"{student}.zip", {})
+    nothing = {"points": 0, "messages": [], "flags": []}
+
+    def graded_until(killed):
+        def one(submission, *_):
+            if submission.student == killed:
+                raise KeyboardInterrupt
+            asked.append(submission.student)
+            return {"results": dict.fromkeys(tasks.POINTS, nothing), "notes": []}
+
+        return one
+
+    monkeypatch.setattr(grading, "grade_one", graded_until("bob"))
+    with pytest.raises(KeyboardInterrupt):
+        grading.grade(folder, output, trusted=True, seed=SEED)
+    assert not (output / "automatic.csv").exists()
+    before, asked[:] = list(asked), []
+    monkeypatch.setattr(grading, "grade_one", graded_until(None))
+    assert list(grading.grade(folder, output, trusted=True, seed=SEED)) == ["ada", "bob", "eve"]
+    assert "ada" in before and "bob" in asked and not set(before) & set(asked)
 
 
 def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
@@ -138,16 +177,41 @@ def test_marks_that_were_given_survive_grading_again(graded):
     assert grading.read_csv(path)[0]["comment"] == "kept"
 
 
+def test_who_has_gone_stops_nothing_and_keeps_the_marks(graded, tmp_path):
+    folder, output = graded
+    here = tmp_path / "submissions"
+    here.mkdir()
+    shutil.copy(folder / "empty.zip", here)
+    shutil.copytree(output, tmp_path / "grades")
+    code = grading.code_name("model", SEED)
+    rows = grading.read_csv(output / "manual.csv")
+    given = [row | {"points": "1"} for row in rows]
+    grading.write_csv(tmp_path / "grades" / "manual.csv", given)
+    grading.grade(here, tmp_path / "grades", seed=SEED)
+    assert [row["student"] for row in review.feedback(tmp_path / "grades")] == ["empty"]
+    left = grading.read_csv(tmp_path / "grades" / "manual.csv")
+    assert sum(row["code"] == code for row in left) == len(tasks.BY_HAND)
+
+
+def test_torchvisions_own_suppression_is_flagged_and_nothing_else(graded):
+    _, output = graded
+    for student in ("model", "as_handed_out"):
+        assert total(output, student)["flags"] == ""
+    row = total(output, "torchvision")
+    assert "torchvision's own" in row["flags"]
+    assert float(row["2.5 nms"]) == tasks.POINTS["2.5 nms"]
+
+
 def test_review_pages_show_everybody_without_a_name(graded):
     _, output = graded
     pages = {path.stem: path.read_text("utf-8") for path in (output / "review").glob("*.html")}
-    assert set(pages) == set(tasks.ROOMS)
+    assert set(pages) == {row["item"] for row in tasks.BY_HAND}
     code = grading.code_name("model", SEED)
     assert code in pages["2.5a"] and "My answer to 2.5a." in pages["2.5a"]
     assert "What I think of 1.3b." in pages["1.3b"] and "What I think of 1.3c." not in pages["1.3b"]
     for page in pages.values():
         assert "model.zip" not in page and "as_handed_out" not in page
-        assert page.count("<article>") == 6 and "Model answer" in page
+        assert page.count("<article>") == 7 and "Model answer" in page
 
 
 def notebook(*cells):
@@ -175,27 +239,41 @@ def test_prose_is_found_in_damaged_notebooks():
         {"data": {"image/png": base64.b64encode(b"<svg onload=alert(1)>").decode()}},
         {"data": {"text/html": "<script>alert(1)</script>"}},
     ]})  # fmt: skip
-    whole = review.prose(
-        grading.Submission("a", {"notebooks/problem1.ipynb": notebook(part, picture, answer)}), []
-    )
-    assert whole["1.1a"] == ("A valley.", [PNG])
-    cells = (answer, part, picture, picture, answer, essay("no metadata"))
-    again = review.prose(
-        grading.Submission("b", {"notebooks/problem1.ipynb": notebook(*cells)}), []
-    )
-    assert again["1.1a"] == whole["1.1a"]
+    whole = written(part, picture, answer)
+    assert whole.texts["1.1a"] == "A valley." and whole.figures["1.1"] == [PNG]
+    assert written(answer, part, picture, picture, answer, essay("no metadata")) == whole
     for content in (b"{", b"[]", b'{"cells": 3}', b'{"cells": [7]}', b"\xff\xfe"):
-        notes = []
-        review.prose(grading.Submission("c", {"notebooks/problem1.ipynb": content}), notes)
-        assert "no notebook that can be read" in notes[0]
+        handed_in = submissions.Submission("c", {"notebooks/problem1.ipynb": content})
+        assert "no notebook that can be read" in submissions.prose(handed_in).notes[0]
+
+
+def written(*cells):
+    handed_in = submissions.Submission("a", {"notebooks/problem1.ipynb": notebook(*cells)})
+    return submissions.prose(handed_in)
+
+
+def test_figures_below_a_heading_of_two_parts_belong_to_both():
+    picture = {"outputs": [{"data": {"image/png": base64.b64encode(PNG).decode()}}]}
+    found = written(essay("## 3.1b and 3.1c Finetuning (6 + 6 points)"), ("code", "", picture))
+    assert found.figures == {"3.1b": [PNG], "3.1c": [PNG]}
+    assert {"3.1b", "3.1c"} <= set(review.model_answers())
 
 
 def test_a_bomb_and_too_many_files_are_refused(tmp_path):
     bomb = pack(tmp_path / "bomb.zip", {"notebooks/problem1.ipynb": b"0" * 50_000_000})
-    assert "at most" in " ".join(grading.read(bomb).notes)
-    assert grading.read(bomb).contents == {}
-    many = pack(tmp_path / "many.zip", {f"{n}.md": "" for n in range(grading.MOST_FILES + 1)})
-    assert "files" in grading.read(many).notes[0]
+    assert "at most" in " ".join(submissions.read(bomb).notes)
+    assert submissions.read(bomb).contents == {}
+    many = pack(tmp_path / "many.zip", {f"{n}.md": "" for n in range(submissions.MOST_FILES + 1)})
+    assert "files" in submissions.read(many).notes[0]
+
+
+def test_a_zip_damaged_anywhere_is_read_as_far_as_it_goes(tmp_path):
+    whole = pack(tmp_path / "a.zip", {"answers/problem2.md": "IoU, " * 40}).read_bytes()
+    for place in range(len(whole)):
+        path = tmp_path / "damaged.zip"
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        found = submissions.read(path)
+        assert found.notes and len(found.contents) <= 1
 
 
 def test_a_size_that_lies_does_not_help(tmp_path):
@@ -203,7 +281,7 @@ def test_a_size_that_lies_does_not_help(tmp_path):
     raw = path.read_bytes()
     true, small = (9_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little")
     path.write_bytes(raw.replace(true, small))
-    assert len(grading.read(path).contents.get("answers/records.json", b"")) <= 11
+    assert len(submissions.read(path).contents.get("answers/records.json", b"")) <= 11
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path, capsys, monkeypatch):

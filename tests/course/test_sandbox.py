@@ -2,6 +2,7 @@
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,21 @@ def test_an_attack_scores_nothing_and_the_next_check_is_right(hidden, box, tmp_p
         assert settled(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
 
 
+def test_a_fork_bomb_costs_the_submission_beside_it_nothing(hidden, code, box):
+    bomb = HEAD + "    import os\n    while True: os.fork()\n"
+    request = hidden.request("1.1 rates", {hidden.files[FUNCTION]: bomb}) | {"seconds": 5.0}
+    with sandbox.Sandbox(code) as other, ThreadPoolExecutor(1) as beside:
+        right = hidden.request("1.1 rates", hidden.models)
+        other.ask(right)
+        bombed = beside.submit(box.ask, request)
+        asked = 0
+        while not (asked and bombed.done()):
+            found = hidden.verdict("1.1 rates", other.ask(right))
+            assert found.passed, found.messages
+            asked += 1
+    assert hidden.verdict("1.1 rates", bombed.result()).share == 0
+
+
 def settled(condition):
     """Tell whether something becomes true, with some patience."""
     for _ in range(100):
@@ -104,6 +120,14 @@ def test_no_file_of_the_sandbox_holds_a_function_that_is_asked_for(code, hidden)
         text = (code / "hw3utils" / task_file).read_text(encoding="utf-8")
         assert text == hidden.editions[task_file]
     assert not (code / "hw3utils" / "problem1" / "answers.py").exists()
+
+
+def test_a_package_that_pip_has_installed_is_not_shown(code, tmp_path, monkeypatch):
+    (tmp_path / "hw3utils").mkdir()
+    monkeypatch.setattr(sandbox.sysconfig, "get_path", lambda name: str(tmp_path))
+    words = sandbox.command(code)
+    shown, hidden = (words.index(flag) for flag in ("--ro-bind", "--tmpfs"))
+    assert words[hidden + 1] == str(tmp_path / "hw3utils") and hidden > shown
 
 
 def test_without_a_sandbox_nothing_is_graded(monkeypatch, tmp_path, code):

@@ -9,6 +9,7 @@ import pytest
 from hw3utils import paths
 from hw3utils.report import forecast
 from hw3utils.report.forecast import Forecast, Sweep
+from hw3utils.text import committed_results
 from hw3utils.training import sweeps
 
 NUMBERS = ("problem2", "smoke", {})
@@ -35,19 +36,15 @@ def record(seconds=70.0):
     return forecast.write_record(*NUMBERS, seen, seconds)
 
 
-def test_without_a_record_it_is_a_guess_that_follows_the_measured_speed(monkeypatch):
-    monkeypatch.setattr(forecast, "probe", lambda: forecast._STEP)
-    here = forecast.forecast(*NUMBERS)
-    monkeypatch.setattr(forecast, "probe", lambda: 3 * forecast._STEP)
-    slower = forecast.forecast(*NUMBERS)
-    assert "a guess" in here.basis and not here.cached
-    training = here.seconds - forecast._NOTEBOOK
-    assert slower.seconds - forecast._NOTEBOOK == pytest.approx(3 * training)
-    assert training == forecast._TRAINING["smoke"]["problem2"] / 2
+def test_without_a_record_the_committed_run_tells_and_whose_speed_it_was():
+    committed = committed_results("problem2")
+    here = forecast.forecast("problem2", committed["profile"], {})
+    assert here.seconds == pytest.approx(committed["seconds"] / 2) and not here.cached
+    assert committed["environment"]["processor"] in here.basis
 
 
 @pytest.mark.parametrize(
-    ("profile", "parameters"), [("full", {}), ("overnight", {}), ("smoke", {"rpn_seeds": 3})]
+    ("profile", "parameters"), [("full", {}), ("smoke", {}), ("laptop", {"rpn_seeds": 3})]
 )
 def test_what_was_never_timed_cannot_be_told(profile, parameters):
     found = forecast.forecast("problem2", profile, parameters)
@@ -116,17 +113,6 @@ def test_where_only_a_total_is_foreseen_the_bar_waits_before_its_end():
     ahead = Forecast("problem2", 100.0, "a guess")
     assert forecast.done(ahead, [], 30.0) == 30
     assert forecast.done(ahead, [], 500.0) == 95
-
-
-def test_the_probe_measures_and_leaves_torch_as_it_was():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.manual_seed(1)
-    expected = torch.rand(1)
-    torch.manual_seed(1)
-    assert forecast.probe(2) > 0
-    assert torch.equal(torch.rand(1), expected) and torch.get_num_threads() == threads
 
 
 def test_a_run_is_followed_from_notebook_to_notebook(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from html import unescape
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -76,6 +77,55 @@ def test_without_code_what_a_cell_shows_stays_and_cells_that_show_nothing_go(tmp
     assert len(kept) == len(blocks) - 1
     texts = [content[1] for content in page._contents(kept, "CodeBlock")]
     assert [text.strip() for text in texts] == ["a formula", "shown"]
+
+
+def test_an_answer_in_brief_keeps_its_verdict_and_drops_the_numbers_behind_it():
+    assert summary.in_brief("Short, and whole. Really: 1.") == "Short, and whole. Really: 1."
+    numbers = " Paired, with intervals: " + "+0.1 (−0.2 to +0.4), " * 20
+    assert summary.in_brief(f"Mostly. Here: **it cannot be told**:{numbers}") == (
+        "Mostly. Here: it cannot be told."
+    )
+    assert summary.in_brief(f"It ends at 91 %.{numbers}") == "It ends at 91 %."
+    assert summary.in_brief(f"Halving acts most like doubling:{numbers}") == (
+        "Halving acts most like doubling."
+    )
+    table = summary.summary(results())
+    assert table["answer"].map(summary.in_brief).str.len().max() < 260
+
+
+def test_the_findings_under_the_pictures_follow_the_results():
+    found = results()
+    before = [finding for _, _, finding in summary.pictures(found)]
+    found["problem1"]["lr_max"] = 120 * found["problem1"]["lr_min"]
+    for row in found["problem3"]["curve"]:
+        row["test"] = 0.123
+    for row in found["problem4"]["k"]:
+        row["precision"] = 0.5
+    after = [finding for _, _, finding in summary.pictures(found)]
+    assert "120 times" in after[0] and "12.3 %" in after[1] and "from 50 % to 50 %" in after[2]
+    assert all(old != new for old, new in zip(before, after, strict=True))
+
+
+def test_the_first_page_shows_three_pictures_and_says_what_they_show(html):
+    front = html[: html.index("<h2")]
+    assert len(re.findall(r'<img [^>]*src="data:image/png[^>]* alt="[^"]{40,}"', front)) == 3
+    for finding in (finding for _, _, finding in summary.pictures(results())):
+        assert finding in " ".join(unescape(front).split())
+
+
+@pytest.mark.skipif(page.find_browser() is None, reason="no Chromium, Chrome or Edge is installed")
+def test_on_a_phone_only_tables_and_code_scroll_sideways(written):
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(
+            executable_path=page.find_browser(), args=["--no-sandbox"]
+        )
+        phone = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True)
+        phone.goto(written.as_uri())
+        assert phone.evaluate("document.documentElement.scrollWidth") == 390
+        widths = phone.evaluate("[...document.images].map(image => image.clientWidth)")
+        browser.close()
+    assert len(widths) > 30 and max(widths) <= 390
 
 
 def test_the_problems_come_in_order_after_the_summary(html):
