@@ -109,6 +109,7 @@ def descendants(pid):
 def test_inside_there_is_nothing_to_read_and_no_right_to_anything(hidden, box):
     text = HEAD + "    import os\n    return [os.getuid(), sorted(os.environ), os.listdir('/')]\n"
     found = box.ask(hidden.request("1.1 rates", {hidden.files[FUNCTION]: text}))
+    assert "the handout's ten rates" in found, found
     user, names, places = found["the handout's ten rates"]
     assert user == sandbox.NOBODY
     assert not {"HOME", "USER", "PATH", "SSH_AUTH_SOCK"} & set(names)
