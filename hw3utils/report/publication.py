@@ -116,9 +116,9 @@ def _finished_run(problem: str, output: Path) -> dict[Path, bytes]:
         faults.append(f"missing: {', '.join(missing)}")
     else:
         record = json.loads((output / _RESULTS / f"{problem}.json").read_text(encoding="utf-8"))
-        if record["profile"] != profile:
-            faults.append(f"its results are of profile {record['profile']}")
-        if changed := record["settings"]["changed"]:
+        if record.get("profile") != profile:
+            faults.append(f"its results are of profile {record.get('profile')}")
+        if changed := record.get("settings", {}).get("changed"):
             faults.append(f"numbers were changed: {', '.join(changed)}")
     if faults:
         raise ValueError(f"{problem} in {output} is not fit to be published: {'; '.join(faults)}")

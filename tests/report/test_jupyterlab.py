@@ -78,9 +78,14 @@ def lab(tmp_path_factory):
     own = {name: tmp_path_factory.mktemp(name.lower()) for name in
            ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR",
             "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_RUNTIME_DIR", "HW3_OUTPUT")}  # fmt: skip
-    settings = own["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps(NEWS))
+    chosen = {
+        "apputils-extension/notification": NEWS,
+        "docmanager-extension/plugin": {"autosave": False},  # it may save as the test does
+    }
+    for name, settings in chosen.items():
+        place = own["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(settings))
     port = free_port()
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",

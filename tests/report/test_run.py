@@ -37,7 +37,8 @@ def project(tmp_path, monkeypatch):
         "    (out / folder).mkdir(parents=True, exist_ok=True)\n"
         'name = "problem1_new"\n'
         "(out / 'figures' / f'{name}.png').write_bytes(b'png')\n"
-        "(out / 'answers' / 'results' / \"problem1.json\").write_text('{\"n\": %d}' % n)\n"
+        'record = \'{"n": %d, "profile": "%s"}\' % (n, profile)\n'
+        "(out / 'answers' / 'results' / \"problem1.json\").write_text(record)\n"
         "print(profile, 10 // n)"
     )
     folder = tmp_path / "notebooks"
@@ -64,10 +65,10 @@ def test_a_run_writes_notebook_html_figures_and_results(project, capsys):
     output = project / "output" / "smoke-changed"
     assert outputs(output / "problem1.ipynb") == ["smoke 2\n"]
     assert "smoke 2" in (output / "problem1.html").read_text(encoding="utf-8")
-    assert (output / "answers" / "results" / "problem1.json").read_text() == '{"n": 5}'
+    assert (output / "answers" / "results" / "problem1.json").read_text().startswith('{"n": 5,')
     told = capsys.readouterr().out
-    assert told.index("problem1: it cannot be told") < told.index("1.1  n is {'n': 5}")
-    assert told.index("1.1  n is {'n': 5}") < told.index(str(output))
+    assert told.index("problem1: it cannot be told") < told.index("1.1  n is {'n': 5")
+    assert told.index("1.1  n is {'n': 5") < told.index(str(output))
     assert "HW3_OUTPUT" not in os.environ
 
 
@@ -247,7 +248,7 @@ def test_publishing_replaces_notebook_figures_and_results(project, capsys):
         "problem1_new.png",
         "problem2_kept.png",
     ]
-    assert (project / "answers" / "results" / "problem1.json").read_text() == '{"n": 2}'
+    assert (project / "answers" / "results" / "problem1.json").read_text().startswith('{"n": 2,')
     committed = project / "notebooks" / "problem1.ipynb"
     assert outputs(committed) == ["laptop 5\n"]
     assert "papermill" not in json.loads(committed.read_text(encoding="utf-8"))["metadata"]
