@@ -4,6 +4,7 @@ import argparse
 import ast
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hw3utils: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of the cell that was left
         print(f"\nhw3utils: interrupted; {_KEPT}", file=sys.stderr)
         return INTERRUPTED
 

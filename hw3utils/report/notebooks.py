@@ -33,7 +33,12 @@ class _QuietKernelManager(AsyncKernelManager):
     """
 
     def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-        return [*super().format_kernel_cmd(extra_arguments), "--IPKernelApp.log_level=ERROR"]
+        quiet = "import logging; logging.getLogger('asyncio').setLevel(logging.CRITICAL)"
+        return [
+            *super().format_kernel_cmd(extra_arguments),
+            "--IPKernelApp.log_level=ERROR",
+            f"--IPKernelApp.exec_lines={quiet}",  # no report of the task that an end cuts off
+        ]
 
     async def _async_interrupt_kernel(self) -> None:
         """Do nothing: papermill interrupts no kernel but the one that it is about to end."""

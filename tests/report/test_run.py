@@ -203,7 +203,8 @@ def test_ctrl_c_while_workers_train_is_told_in_one_line_and_ends_them(project):
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
     told = [line for line in said.replace("\r", "\n").splitlines() if line and "cell" not in line]
-    assert len(told) == 1 and told[0].startswith("hw3utils: interrupted; finished runs are kept")
+    assert len(told) == 1, said
+    assert told[0].startswith("hw3utils: interrupted; finished runs are kept")
     assert process.returncode == 130
     assert len(below) >= 3 and not psutil.wait_procs(below, timeout=30)[1]
 
