@@ -165,13 +165,14 @@ def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def followed(example: ProposalExample) -> int:
-    """Return the anchor to follow: of those that fire and survive, whose box gains most."""
+    """Return the anchor to follow: inside, it fires and survives, and its box gains most."""
     kept = example.proposals.kept
     before, after = (
         iou(boxes[kept], example.canvas.objects).max(dim=1).values
         for boxes in (example.anchors, example.proposals.clipped)
     )
     fires = example.scores[kept] > measures.HALF
+    fires &= inside_image(example.anchors[kept], SIDE, SIDE)
     return int(kept[torch.where(fires, after - before, -1.0).argmax()])
 
 
@@ -184,7 +185,7 @@ def _example(example: ProposalExample) -> dict[str, Any]:
         "offsets": _rounded(example.offsets[one], 4),
         **{name: _rounded(stage[one], 2) for name, stage in boxes.items()},
         "objects": [_rounded(box, 2) for box in example.canvas.objects],
-        "six": [_rounded(box, 2) for box in proposals.clipped[six]],
+        "six": [_rounded(box, 4) for box in proposals.clipped[six]],
         "scores": _rounded(example.scores[six], 4),
         "kept_of_100": len(example.suppression.kept),
     }
@@ -201,9 +202,9 @@ def methods(found: dict[str, Any]) -> str:
     return (
         f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters, each "
         f"trained from random weights for {rpn['updates']:,} updates of 4 canvases (Adam) on "
-        f"{rpn['images']:,} canvases of 256×256 pixels, composed of {sizes['n_train']:,} training "
-        f"garments, in {min(seconds)} to {max(seconds)} seconds of one CPU core; measured on "
-        f"{rpn['unseen_images']} canvases of test garments with {rpn['objects']:,} objects, the "
+        f"{rpn['images']:,} canvases of 256×256 pixels, with garments from {sizes['n_train']:,} "
+        f"training images, in {min(seconds)} to {max(seconds)} seconds of one CPU core; measured "
+        f"on {rpn['unseen_images']} canvases of test garments with {rpn['objects']:,} objects, the "
         f"same for all. Intervals: 95 %, Student's t, paired by seed, n = {len(seconds)}."
     )
 

@@ -90,13 +90,13 @@ def decoding(anchor: Tensor, offsets: Tensor) -> pd.DataFrame:
     t_x, t_y, t_w, t_h = offsets.tolist()
     x, y = x1 + width / 2, y1 + height / 2
     lines = [
-        ("centre x", x, t_x, f"{_minus(t_x)} · {width:.0f} + {x:.0f}", t_x * width + x),
-        ("centre y", y, t_y, f"{_minus(t_y)} · {height:.0f} + {y:.0f}", t_y * height + y),
-        ("width", width, t_w, f"{width:.0f} · exp({_minus(t_w)})", width * math.exp(t_w)),
-        ("height", height, t_h, f"{height:.0f} · exp({_minus(t_h)})", height * math.exp(t_h)),
+        ("centre x", x, t_x, f"{_minus(t_x)} · {width:.1f} + {x:.1f}", t_x * width + x),
+        ("centre y", y, t_y, f"{_minus(t_y)} · {height:.1f} + {y:.1f}", t_y * height + y),
+        ("width", width, t_w, f"{width:.1f} · exp({_minus(t_w)})", width * math.exp(t_w)),
+        ("height", height, t_h, f"{height:.1f} · exp({_minus(t_h)})", height * math.exp(t_h)),
     ]
     rows = [
-        (name, f"{number:.0f}", _minus(offset), calculation, f"{result:.1f}")
+        (name, f"{number:.1f}", _minus(offset), calculation, f"{result:.1f}")
         for name, number, offset, calculation, result in lines
     ]
     return pd.DataFrame(rows, columns=["", "anchor", "offset t", "calculation", "box"])
@@ -150,7 +150,7 @@ def overlaps(boxes: Tensor, scores: Tensor, names: list[str]) -> pd.DataFrame:
         }
     )
     for name, column in zip(names, iou(boxes, boxes).T, strict=True):
-        frame[f"IoU with {name}"] = [f"{float(value):.2f}" for value in column]
+        frame[f"IoU with {name}"] = [f"{float(value):.3f}" for value in column]
     return frame
 
 

@@ -65,7 +65,9 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
         longer, "costs the features more", "costs the features less",
         "cannot be told to cost the features more or less",
     )  # fmt: skip
-    lines.append(f"Trained for longer, 25% noise {told}: by {in_points(longer)} points.")
+    lines.append(
+        f"Trained for longer, 25% noise {told}: the cost changes by {in_points(longer)} points."
+    )
     many, one = comparisons.noisy(0.5), comparisons.noisy(0.5, ONE_WRONG)
     own, features = (
         difference(found, judge, one, many) for judge in (comparisons.OWN, comparisons.LINEAR)

@@ -21,7 +21,6 @@ from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GAR
 from hw3utils.problem4.teaching import (
     ALONE,
     HARD,
-    balanced,
     with_p,
 )
 from hw3utils.style import COLOURS, MARKERS, show
@@ -160,7 +159,8 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
     image, below two.
     """
     figure, panels = plt.subplots(2, 2, figsize=(10, 6.4), sharex="col")
-    arms = [*map(with_p, ps), HARD, ALONE, *(balanced(p) for p in (ps[0], ps[-1]))]
+    arms = [*map(with_p, ps), HARD, ALONE]
+    arms += [arm for arm in means["arm"].unique() if arm not in arms]  # the balanced ones
     for (left, right), images in zip(panels, (ONE_GARMENT, TWO_GARMENTS), strict=True):
         rows = means[means["images"] == images].set_index("arm")
         given = rows.loc[[with_p(p) for p in ps]]
@@ -180,7 +180,9 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
         mark_diverged(right, places, judged)
         right.set(ylabel="accuracy on rare classes (%)", ylim=(-4, 104))
         right.set_title(f"{images.capitalize()}: the student, validation images")
-        right.set_xticks(places, [arm.replace(" (", "\n(") for arm in known], fontsize=8)
+        right.set_xticks(
+            places, [arm.replace(" (balanced)", ",\nbalanced") for arm in known], fontsize=8
+        )
     for axes in panels[0]:
         axes.legend(loc="upper center", ncols=2)
     top = 1.25 * float(means["rare_rows"].max())
