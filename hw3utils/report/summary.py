@@ -141,11 +141,12 @@ def gallery() -> str:
         f"The 1×1 reductions save {found['problem2']['inception_saving']:.1%} of the operations."
     )
     shown = [one, ("2.4d", "problem2_inception_operations", saved), *others]
-    pictured = [f"![{text}](figures/{name}.png)" for _, name, text in shown]
-    told = [f"**{question}** {text}" for question, _, text in shown]
-    lines = [*zip(pictured[::2], pictured[1::2]), *zip(told[::2], told[1::2])]  # noqa: B905
-    ordered = [lines[0], lines[2], lines[1], lines[3]]
-    return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in ordered)])
+    lines = ["| | |", "|---|---|"]
+    for pair in (shown[:2], shown[2:]):
+        pictured = " | ".join(f"![{text}](figures/{name}.png)" for _, name, text in pair)
+        told = " | ".join(f"**{question}** {text}" for question, _, text in pair)
+        lines += [f"| {pictured} |", f"| {told} |"]
+    return "\n".join(lines)
 
 
 def _rates_finding(found: dict[str, Any]) -> str:
