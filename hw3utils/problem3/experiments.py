@@ -180,7 +180,7 @@ def more_seeds(setup: Setup, settings: Problem3, finetuned: Mapping[Arm, Finetun
     return [best._replace(seed=seed) for seed in range(1, settings.seeds)]
 
 
-ARITHMETIC_SIZE = Size(640, 6)
+ARITHMETIC_SIZE = Size(640, 4)
 
 
 def compare_outcomes(

@@ -239,7 +239,7 @@ def logits_and_features(model: nn.Module, images: ImageSet, scale: Scale) -> tup
         with evaluation_mode(model):
             logits = [
                 model(scale(part.to(device))).float().cpu()
-                for part in images.images.split(images_at_once(images, scale))
+                for part in images.images.split(images_at_once(images, scale, device))
             ]
     finally:
         hook.remove()
