@@ -5,6 +5,7 @@ Descriptions, and the calls that follow them; `tables` shows what came of it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -25,7 +26,7 @@ from hw3utils.problem3.arithmetic import Arithmetic, compare_arithmetic
 from hw3utils.problem3.finetuning import Finetuned, Finetuning, finetune_all
 from hw3utils.problem3.last_layer import Head, HeadResult
 from hw3utils.settings import Problem3
-from hw3utils.training import workers
+from hw3utils.training import fingerprints, sweeps, workers
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Steps
 
@@ -209,27 +210,58 @@ def compare_outcomes(
 
 
 def compare_gradients(
-    setup: Setup, head: Head, settings: Problem3, batches: int = 8
+    setup: Setup,
+    head: Head,
+    settings: Problem3,
+    batches: int = 8,
+    cache_dir: Path | None = None,
 ) -> dict[str, Arithmetic]:
-    """Compare bf16 with float32 where finetuning starts: a new, and a trained last layer."""
+    """Compare bf16 with float32 where finetuning starts: a new, and a trained last layer.
+
+    What was measured is kept: a run that is resumed goes on in the arithmetic in which it began.
+    """
     images = setup.drawn(min(len(setup.parts.train), batches * settings.batch_size), 0)
+    keys, tasks = {}, {}
+    for approach in (ALL_LAYERS, PROBE_FROZEN):
+        start = tuple(head) if approach == PROBE_FROZEN else None
+        given = (setup.base.weights, start, setup.scale, images.num_classes, settings.batch_size)
+        checksums = [setup.base.digest, images.checksum]
+        key = keys[approach] = sweeps.task_key(_compare_gradients, given, checksums)
+        tasks[key] = given
+    found = sweeps.map_cached(
+        _compare_gradients,
+        tasks,
+        [images.images, images.labels],
+        title="arithmetic",
+        n_jobs=workers.processes(),
+        cache_dir=cache_dir,
+    )
+    return {approach: Arithmetic(**found[key]) for approach, key in keys.items()}
+
+
+@fingerprints.task
+def _compare_gradients(
+    weights: str,
+    head: tuple[Tensor, Tensor] | None,
+    scale: ResizedScale,
+    num_classes: int,
+    batch_size: int,
+    images: Tensor,
+    labels: Tensor,
+) -> dict[str, float]:
+    """Compare on these images; with a ``head`` given, statistics are frozen. An `Arithmetic`."""
     device = workers.pick_device()
-    given = [
-        (setup.scale(pixels.to(device)), labels.to(device))
-        for pixels, labels in zip(
-            images.images.split(settings.batch_size),
-            images.labels.split(settings.batch_size),
-            strict=True,
+    model = resnet.build(weights, num_classes, 0).to(device).train()
+    if head is not None:
+        model.fc.load_state_dict(Head(*head)._asdict())
+        resnet.freeze_statistics(model)
+    batches = [
+        (scale(pixels), truth)
+        for pixels, truth in zip(
+            images.to(device).split(batch_size), labels.to(device).split(batch_size), strict=True
         )
     ]
-    found = {}
-    for approach in (ALL_LAYERS, PROBE_FROZEN):
-        model = resnet.build(setup.base.weights, images.num_classes, 0).to(device).train()
-        if approach == PROBE_FROZEN:
-            model.fc.load_state_dict(head._asdict())
-            resnet.freeze_statistics(model)
-        found[approach] = compare_arithmetic(model, given)
-    return found
+    return compare_arithmetic(model, batches)._asdict()
 
 
 def finetunings(

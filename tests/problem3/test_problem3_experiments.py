@@ -10,6 +10,7 @@ import torch
 from hw3utils.data import datasets
 from hw3utils.data.images import ImageSet, ResizedScale, Splits
 from hw3utils.problem3 import experiments, resnet
+from hw3utils.problem3.arithmetic import Arithmetic
 from hw3utils.problem3.experiments import ALL_LAYERS, Arm, Setup, Size
 from hw3utils.problem3.finetuning import check_finetuning
 from hw3utils.problem3.last_layer import Head
@@ -210,21 +211,26 @@ class TestArithmetic:
             assert other.bf16 and vars(other) | {"bf16": False} == vars(run)
             assert run.run.seed == seed
 
-    def test_gradients_are_compared_where_finetuning_starts(self, monkeypatch):
+    def test_gradients_are_compared_once_where_finetuning_starts(self, tmp_path, monkeypatch):
         """With a new last layer in training mode, and with the given one on kept statistics."""
         compared = []
 
         def compare(model, batches):
             compared.append((model, batches))
-            return "compared"
+            return Arithmetic(len(batches), speed_up=2.0, rounding=0.1, bias=0.0, cosine=0.9)
 
+        monkeypatch.setenv("HW3_JOBS", "1")
         monkeypatch.setattr(experiments, "compare_arithmetic", compare)
         images = make_images(40, shape=(3, 32, 32))
         parts = Splits(images, images, images)
         setup = Setup(BASE, datasets.Target("cifar10", parts, {}), SCALE, parts, images)
         head = Head(torch.full((10, 2048), 0.5), torch.ones(10))
         settings = Problem3.for_profile("smoke", batch_size=8)
-        found = experiments.compare_gradients(setup, head, settings, batches=3)
+        found, again = (
+            experiments.compare_gradients(setup, head, settings, batches=3, cache_dir=tmp_path)
+            for _ in range(2)
+        )
+        assert again == found and len(compared) == 2, "measured anew, it could choose otherwise"
         assert set(found) == {ALL_LAYERS, experiments.PROBE_FROZEN}
         (new, batches), (given, same) = compared
         assert [len(labels) for _, labels in batches] == [8, 8, 8]
