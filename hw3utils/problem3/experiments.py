@@ -181,7 +181,7 @@ def more_seeds(setup: Setup, settings: Problem3, finetuned: Mapping[Arm, Finetun
     return [best._replace(seed=seed) for seed in range(1, settings.seeds)]
 
 
-ARITHMETIC_SIZE = Size(640, 4)
+ARITHMETIC_SIZE = Size(640, 3)
 
 
 def compare_outcomes(
