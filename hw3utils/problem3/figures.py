@@ -57,15 +57,18 @@ def two_classes(images: ImageSet, labels: Sequence[int], n: int = 4) -> Figure:
     return figure
 
 
-def accuracy_curve(curve: pd.DataFrame, sizes: Sequence[Size], crossing: Crossing) -> Figure:
+def accuracy_curve(
+    curve: pd.DataFrame, sizes: Sequence[Size], crossings: Sequence[Crossing]
+) -> Figure:
     """Draw test accuracy against the number of training images: the picture of Problem 3.
 
     ``curve`` is from `tables.curve`. Lines join means over seeds (finetuning: ``sizes``, which have
     the same number of updates), bands reach from the lowest to the highest seed; hollow markers are
-    single longer runs.
+    single longer runs. Of ``crossings`` those are marked that have both bounds.
     """
     figure, axes = plt.subplots(figsize=(7.6, 4.6))
-    for number, approach in enumerate((LAST_LAYER, ALL_LAYERS, PROBE_FROZEN)):
+    approaches = (LAST_LAYER, ALL_LAYERS, PROBE_FROZEN)
+    for number, approach in enumerate(approaches):
         rows = curve[curve["approach"] == approach]
         at_size = zip(rows["images"], rows["epochs"], strict=True)
         on_line = np.array([approach == LAST_LAYER or size in sizes for size in at_size], bool)
@@ -84,11 +87,15 @@ def accuracy_curve(curve: pd.DataFrame, sizes: Sequence[Size], crossing: Crossin
                 f"{row['epochs']} epochs", (row["images"], 100 * row["test"]), xytext=(9, -3),
                 textcoords="offset points", fontsize=8, color=colour,
             )  # fmt: skip
-    if crossing.low is not None and crossing.high is not None:
-        axes.axvspan(crossing.low, crossing.high, color=GREY, alpha=0.12, linewidth=0)
+    for crossing in crossings:
+        if crossing.low is None or crossing.high is None:
+            continue
+        colour = COLOURS[approaches.index(crossing.approach)]
+        axes.axvspan(crossing.low, crossing.high, color=colour, alpha=0.12, linewidth=0)
         axes.annotate(
-            "finetuning\novertakes here", (np.sqrt(crossing.low * crossing.high), 0.03),
-            xycoords=("data", "axes fraction"), ha="center", fontsize=8, color="#444444",
+            f"“{crossing.approach}”\novertakes the last layer here",
+            (np.sqrt(crossing.low * crossing.high), 0.03),
+            xycoords=("data", "axes fraction"), ha="center", fontsize=8, color=colour,
         )  # fmt: skip
     axes.set_xscale("log")
     ticks = sorted(curve["images"].unique())
