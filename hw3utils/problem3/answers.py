@@ -41,14 +41,14 @@ class Crossing(NamedTuple):
     low: float | None  # the largest number run at which the last layer is told to be better
     high: float | None  # the smallest run at which finetuning is
     estimate: float | None  # where the straight line between the two means crosses zero
-    reason: str  # why a bound is missing, or empty
+    reason: str  # what is told instead where a bound is missing; else empty
 
     @property
     def text(self) -> str:
         """The finding in a sentence."""
-        start = f'With "{self.approach}",'
+        start = f"With “{self.approach}”"
         if self.reason:
-            return f"{start} no crossing can be given: {self.reason}."
+            return f"{start} {self.reason}."
         return (
             f"{start} finetuning overtakes the last layer somewhere between {self.low:,.0f} and "
             f"{self.high:,.0f} training images (the means cross at about {self.estimate:,.0f})."
@@ -68,18 +68,27 @@ def crossing(
     below = [images for images, interval in intervals.items() if interval.sign < 0]
     above = [images for images, interval in intervals.items() if interval.sign > 0]
     low, high = max(below, default=None), min(above, default=None)
+    nothing = "no crossing can be given"
     if any(len(values) < 2 for values in found.values()):
-        return Crossing(approach, None, None, None, "one seed has no interval")
+        return Crossing(approach, None, None, None, f"{nothing}: one seed has no interval")
     if low is None and high is None:
-        return Crossing(approach, low, high, None, "no difference can be told from chance")
+        reason = f"{nothing}: no difference from the last layer can be told from chance"
+        return Crossing(approach, low, high, None, reason)
     if low is None:
-        reason = f"already with {min(found):,} images the last layer is not told to be better"
+        reason = (
+            "finetuning is better than the last layer with every number of training images that "
+            f"was run, {min(found):,} to {max(found):,}"
+            if len(above) == len(found)
+            else f"finetuning is told to be better from {high:,} training images on, and the last "
+            "layer with no number that was run"
+        )
         return Crossing(approach, low, high, None, reason)
     if high is None:
-        reason = f"with up to {max(found):,} images finetuning is not told to be better"
+        reason = f"finetuning is not told to be better with up to {max(found):,} training images"
         return Crossing(approach, low, high, None, reason)
     if low > high:
-        return Crossing(approach, None, None, None, "the two change places more than once")
+        reason = f"{nothing}: the two change places more than once"
+        return Crossing(approach, None, None, None, reason)
     means = [(math.log(images), interval.mean) for images, interval in sorted(intervals.items())]
     at = next(i for i in range(1, len(means)) if means[i - 1][1] < 0 <= means[i][1])
     (x0, y0), (x1, y1) = means[at - 1], means[at]
@@ -287,7 +296,8 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
          f"0.001: {_score(finetuned[0.001])}.", "3.1b and 3.1c"),
         ("3.1c", 6, _best(finetuned), "3.1b and 3.1c"),
         ("3.2a", 6, f"{protocol['images']:,} images: {_best(last_layer)}", "3.2a"),
-        ("3.2b", 3, f"{found['winner']['text']} {found['crossing']['text']}", "3.2b"),
+        ("3.2b", 3, " ".join([found["winner"]["text"], found["plain_crossing"]["text"],
+                              found["crossing"]["text"]]), "3.2b"),
     ]  # fmt: skip
 
 
