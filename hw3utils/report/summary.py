@@ -158,7 +158,9 @@ def _rates_finding(found: dict[str, Any]) -> str:
 
 
 def _curve_finding(curve: pd.DataFrame) -> str:
-    most = curve[curve["images"] == curve["images"].max()]
+    approaches = curve.groupby("images")["approach"].nunique()
+    compared = approaches[approaches == curve["approach"].nunique()].index
+    most = curve[curve["images"] == compared.max()]
     means = most.groupby("approach")["test"].mean().sort_values(ascending=False)
     seeds = most["seed"].nunique()
     (best, most_right), *others = means.items()

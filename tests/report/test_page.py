@@ -97,11 +97,14 @@ def test_the_findings_under_the_pictures_follow_the_results():
     found = results()
     before = [finding for _, _, finding in summary.pictures(found)]
     found["problem1"]["lr_max"] = 120 * found["problem1"]["lr_min"]
-    for row in found["problem3"]["curve"]:
+    curve = found["problem3"]["curve"]
+    for row in curve:
         row["test"] = 0.123
+    curve.append(curve[0] | {"approach": "last layer", "images": 99_999, "test": 0.9})
     for row in found["problem4"]["k"]:
         row["precision"] = 0.5
     after = [finding for _, _, finding in summary.pictures(found)]
+    assert "99,999" not in after[1], "where there is one approach alone, nothing is compared"
     assert "120 times" in after[0] and "12.3 %" in after[1] and "from 50 % to 50 %" in after[2]
     assert all(old != new for old, new in zip(before, after, strict=True))
 
