@@ -223,7 +223,8 @@ class Problem3(Settings):
     head_epochs: int = 60  # with the last layer alone
     refit: bool = True  # whether it is trained on all images there are, once it is chosen
     finetune_images: int = 1_000_000  # 3.1b and 3.1c: images,
-    finetune_epochs: int = 60  # and epochs with all layers
+    finetune_epochs: int = 60  # and epochs with all layers,
+    finetune_seeds: int = 3  # and repetitions of the learning rate that is best
     # Images and epochs of the curve, with the same number of updates; its middle is the size at
     # which the arms that test the mechanism are compared.
     curve: tuple[tuple[int, int], ...] = ((640, 100), (2_560, 25), (12_800, 5))
@@ -246,6 +247,7 @@ class Problem3(Settings):
             "refit": False,
             "finetune_images": 128,
             "finetune_epochs": 2,
+            "finetune_seeds": 2,
             "curve": ((64, 2), (128, 1)),
             "longer": (),
             "more_arms": 1,
@@ -264,6 +266,7 @@ class Problem3(Settings):
             "refit": False,
             "finetune_images": 1_280,
             "finetune_epochs": 5,
+            "finetune_seeds": 1,
             "curve": ((320, 20), (1_280, 5)),
             "longer": (),
             "more_arms": 0,
@@ -278,6 +281,7 @@ class Problem3(Settings):
             "head_images": (160, 640, 2_560, 10_240, 40_000),
             "finetune_images": 2_560,
             "finetune_epochs": 32,
+            "finetune_seeds": 1,
             "curve": ((640, 32), (2_560, 8), (10_240, 2)),
             "longer": (),
             "compared_sizes": (32, 64, 96),

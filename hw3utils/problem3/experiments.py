@@ -178,7 +178,7 @@ def more_seeds(setup: Setup, settings: Problem3, finetuned: Mapping[Arm, Finetun
     asked = sizes(setup, settings)[2]
     tried = [Arm(ALL_LAYERS, *asked, lr, 0) for lr in FINETUNE_RATES]
     best = max(tried, key=lambda arm: best_validation(finetuned[arm]))
-    return [best._replace(seed=seed) for seed in range(1, settings.seeds)]
+    return [best._replace(seed=seed) for seed in range(1, settings.finetune_seeds)]
 
 
 ARITHMETIC_SIZE = Size(640, 3)

@@ -174,7 +174,7 @@ class TestArms:
             assert (run.run.weight_decay, run.run.schedule.at) == (5e-4, (0.25, 0.5, 0.75))
 
     def test_more_seeds_are_those_of_the_rate_that_is_best_on_validation_images(self):
-        settings, setup = Problem3.for_profile("overnight"), setup_of(40_000)
+        settings, setup = Problem3.for_profile("overnight", finetune_seeds=3), setup_of(40_000)
         asked = experiments.sizes(setup, settings)[2]
 
         class Ended:
