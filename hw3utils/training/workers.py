@@ -113,7 +113,8 @@ def results(
     ]
     if (scheduler := address()) is None:
         parallel = joblib.Parallel(n_jobs or num_workers(), return_as="generator_unordered")
-        yield from parallel(joblib.delayed(compute)(*call, arrays) for call in calls)
+        here = os.getpid()
+        yield from parallel(joblib.delayed(compute_for)(here, *call, arrays) for call in calls)
         return
     with _connected(scheduler, function) as client:
         from distributed import CancelledError, as_completed
@@ -168,6 +169,16 @@ def compute(
     content = io.BytesIO()
     torch.save(result, content)
     return key, content.getvalue()
+
+
+def compute_for(parent: int, *call: Any) -> tuple[str, bytes]:
+    """Do as `compute`, unless the process ``parent``, which asks, has ended before this begins.
+
+    A worker that was about to take a task when that process was killed would train it for nobody.
+    """
+    if multiprocessing.current_process().name != "MainProcess" and os.getppid() != parent:
+        os._exit(1)
+    return compute(*call)
 
 
 def _different(found: Mapping[str, str], expected: Mapping[str, str]) -> str:

@@ -257,5 +257,22 @@ def test_the_workers_of_a_killed_process_end_with_it(tmp_path):
     assert not alive, "workers wait for a process that is gone"
 
 
+@fingerprints.task
+def nothing():
+    return {}
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_worker_begins_no_task_of_a_process_that_is_gone(lives):
+    """It took one from the queue after its process had ended, and trained it for nobody."""
+    asks = os.getpid() if lives else -1
+    child = multiprocessing.get_context("spawn").Process(
+        target=workers.compute_for, args=(asks, nothing, "key", (), {}, ())
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode == (0 if lives else 1)
+
+
 def six_runs():
     return [Run("lenet5", Constant(0.02), epochs=6, batch_size=16, seed=seed) for seed in range(6)]
