@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from course import warden
+from course import tasks, warden
 from hw3utils.checking.running import plain
 
 START = 120.0  # seconds for torch to be imported
@@ -44,9 +44,8 @@ def package_copy(package: Path, editions: Mapping[str, str]) -> Iterator[Path]:
     """Yield a folder with the students' edition of the package and the warden, for all to read."""
     with tempfile.TemporaryDirectory(prefix="hw3-grading-") as folder:
         inside = Path(folder) / "code"
-        shutil.copytree(package, inside / "hw3utils", ignore=shutil.ignore_patterns("__pycache__"))
-        for answers in inside.rglob("*answers.py"):
-            answers.unlink()
+        ignored = shutil.ignore_patterns("__pycache__", *tasks.DROPPED)
+        shutil.copytree(package, inside / "hw3utils", ignore=ignored)
         for file, text in editions.items():
             (inside / "hw3utils" / file).write_text(text, encoding="utf-8")
         shutil.copy(Path(__file__).with_name("warden.py"), inside / "warden.py")
@@ -135,7 +134,7 @@ class Sandbox:
             ready = self._line(START)
         except EOFError:
             ready = b""
-        if not ready.startswith(b"ready "):
+        if not (ready or b"").startswith(b"ready "):
             self.process.kill()
             said = self.process.stderr.read().decode(errors="replace").strip()[-600:]
             self.close()

@@ -201,7 +201,8 @@ def test_no_file_of_the_sandbox_holds_a_function_that_is_asked_for(code, hidden)
     for task_file in hidden.models:
         text = (code / "hw3utils" / task_file).read_text(encoding="utf-8")
         assert text == hidden.editions[task_file]
-    assert not (code / "hw3utils" / "problem1" / "answers.py").exists()
+    names = {path.name for path in code.rglob("*.py")}
+    assert not names & set(tasks.DROPPED) and "figures.py" in names
 
 
 def test_a_package_that_pip_has_installed_is_not_shown(code, tmp_path, monkeypatch):
@@ -218,10 +219,15 @@ def test_without_a_sandbox_nothing_is_graded(monkeypatch, tmp_path, code):
         sandbox.check_works(code)
 
 
-def test_a_fault_of_the_grader_is_no_score(hidden, code):
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("echo out of order >&2; exit 1", "out of order"), ("exec sleep 60", "not ready after")],
+)
+def test_a_fault_of_the_grader_is_no_score(hidden, code, monkeypatch, command, words):
+    monkeypatch.setattr(sandbox, "START", 1.0)
     box = sandbox.Sandbox(code)
-    box.words = ["/bin/sh", "-c", "echo out of order >&2; exit 1"]
-    with pytest.raises(sandbox.GraderError, match="out of order"):
+    box.words = ["/bin/sh", "-c", command]
+    with pytest.raises(sandbox.GraderError, match=words):
         box.ask(hidden.request("1.1 rates", hidden.models))
 
 
