@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line asks; return 0, 1 where it could not be done, 3 for the grader."""
+    """Do what the command line asks, and return its status.
+
+    It is 0, 1 where something could not be done, 3 for a fault of the grader, 130 after Ctrl-C.
+    """
     parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="command")
     student = commands.add_parser("student", help="write the students' edition")
@@ -39,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             for place in asked.notebooks:
                 print(f"{place}: {notebooks.tag(place)} cells of one role each")
+    except KeyboardInterrupt:
+        print("course: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
     except sandbox.GraderError as error:
         print(f"course: a fault of the grader, nobody's score: {error}", file=sys.stderr)
         return 3

@@ -3,7 +3,6 @@
 Never committed: it is made anew whenever the model has changed.
 """
 
-import ast
 import json
 import re
 import shutil
@@ -13,13 +12,12 @@ from typing import Any
 import nbformat
 
 from course import judge, notebooks, tasks
-from course.cutting import Piece
 from hw3utils import paths
 from hw3utils.checking.judging import digest
 from hw3utils.checking.records import EXAMPLE_RUNS, RECORDS
 
 COPIED = ("pyproject.toml", "environment.yml", "requirements.lock", "data/README.md", ".gitignore")
-STAND_IN = '"""Not part of the students\' edition: its names, for those who import them."""\n'
+FORBIDDEN = re.compile(r"(^|/)(\.git|tests|course|figures|results|benchmarks)$|answers\.py$")
 SHORTEST = 25  # characters of a cut line that must not be found; shorter ones stand anywhere
 
 
@@ -35,7 +33,6 @@ def write(out: Path) -> list[Path]:
     shutil.copytree(root / "hw3utils", out / "hw3utils", ignore=ignored, dirs_exist_ok=True)
     for file, (text, _) in judge.cut_package().items():
         (out / "hw3utils" / file).write_text(text, encoding="utf-8")
-    _stand_in(out / "hw3utils")
     main = root / "hw3utils" / "checking" / "__main__.py"
     shutil.copy(main, out / "hw3utils" / "__main__.py")
     expected = json.dumps(visible(), ensure_ascii=False)  # NaN stays NaN
@@ -61,21 +58,6 @@ def write(out: Path) -> list[Path]:
     return sorted(path for path in out.rglob("*") if path.is_file())
 
 
-def _stand_in(package: Path) -> None:
-    """Write an empty class for each name that a file still imports from one that is not shipped."""
-    wanted: dict[Path, set[str]] = {}
-    for path in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hw3utils."):
-                place = package.parent / Path(*node.module.split(".")).with_suffix(".py")
-                if not place.exists() and not place.with_suffix("").is_dir():
-                    wanted.setdefault(place, set()).update(alias.name for alias in node.names)
-    for place, names in wanted.items():
-        if place.parent.name != "report":
-            text = "".join(f"\n\nclass {name}:\n    pass\n" for name in sorted(names))
-            place.write_text(STAND_IN + text, encoding="utf-8")
-
-
 def visible() -> dict[str, Any]:
     """Return the expected values of the visible checks; answers that are numbers as digests."""
     known = judge.known(judge.VISIBLE_SEED)
@@ -97,46 +79,41 @@ def _digests(cases: dict[str, Any]) -> dict[str, Any]:
 
 def leaks(out: Path) -> list[str]:
     """Return what an edition must not hold: cut lines, sentences of answers, outputs, history."""
-    root, found = paths.project_root(), []
-    texts = {}
+    found, texts = [], {}
     for path in sorted(out.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".md", ".ipynb", ".json", ".toml", ".yml"):
-            text = path.read_text(encoding="utf-8")
-            texts[path] = _prose(text) if path.suffix == ".ipynb" else text
-    cut = judge.cut_package()
-    whole = {str(path.relative_to(judge.PACKAGE)): path for path in judge.PACKAGE.rglob("*.py")}
-    elsewhere = "\n".join(
-        cut[file][0] if file in cut else path.read_text(encoding="utf-8")
-        for file, path in whole.items()
-    )
-    for file, (_, pieces) in cut.items():
-        for line in _cut_lines(pieces):
-            for path, text in texts.items():
-                if line in text and line not in elsewhere:
-                    found.append(f"{path.relative_to(out)} holds a line cut from {file}: {line}")
-    for path, text in texts.items():
-        found += [
-            f"{path.relative_to(out)} holds an answer: {sentence[:80]}"
-            for sentence in answer_sentences(root)
-            if sentence in text
-        ]
-    for path in (out / "notebooks").glob("*.ipynb"):
-        cells = nbformat.read(path, as_version=4).cells
-        if any(cell.get("outputs") or cell.get("execution_count") for cell in cells):
-            found.append(f"{path.name} holds outputs")
-    names = [str(path.relative_to(out)) for path in out.rglob("*")]
-    forbidden = r"(^|/)(\.git|tests|course|figures|results|benchmarks)$|answers\.py$"
-    found += [
-        f"{name} does not belong there"
-        for name in names
-        if re.search(forbidden, name) and not texts.get(out / name, "").startswith(STAND_IN)
-    ]
+        name = path.relative_to(out).as_posix()
+        if FORBIDDEN.search(name):
+            found.append(f"{name} does not belong there")
+        if path.suffix == ".ipynb":
+            cells = nbformat.read(path, as_version=4).cells
+            texts[name] = "\n".join(cell.source for cell in cells)
+            if any(cell.get("outputs") or cell.get("execution_count") for cell in cells):
+                found.append(f"{name} holds outputs")
+        elif path.is_file() and path.suffix in (".py", ".md", ".json", ".toml", ".yml"):
+            texts[name] = path.read_text(encoding="utf-8")
+    lines, sentences = _cut_lines(), answer_sentences(paths.project_root())
+    for name, text in texts.items():
+        found += [f"{name} holds a line cut from {lines[x]}: {x}" for x in lines if x in text]
+        found += [f"{name} holds an answer: {x[:80]}" for x in sentences if x in text]
     return found
 
 
-def _cut_lines(pieces: list[Piece]) -> set[str]:
-    lines = {line.strip() for piece in pieces for line in piece.original}
-    return {line for line in lines - {""} if len(line) >= SHORTEST}
+def _cut_lines() -> dict[str, str]:
+    """Return which file each line was cut from that stands nowhere else in the model."""
+    cut = judge.cut_package()
+    texts = {
+        file: path.read_text(encoding="utf-8")
+        for path in judge.PACKAGE.rglob("*.py")
+        for file in [path.relative_to(judge.PACKAGE).as_posix()]
+    }
+    elsewhere = "\n".join((texts | {file: text for file, (text, _) in cut.items()}).values())
+    return {
+        line: file
+        for file, (_, pieces) in cut.items()
+        for piece in pieces
+        for line in map(str.strip, piece.original)
+        if len(line) >= SHORTEST and line not in elsewhere
+    }
 
 
 def answer_sentences(root: Path) -> set[str]:
@@ -148,7 +125,3 @@ def answer_sentences(root: Path) -> set[str]:
     blocks = [block for text in texts for block in re.split(r"\n\s*\n", text)]
     sentences = {part.strip() for block in blocks for part in re.split(r"(?<=[.!?])\s", block)}
     return {sentence for sentence in sentences if len(sentence) > 60 and sentence[0] != "#"}
-
-
-def _prose(notebook: str) -> str:
-    return "\n".join(cell.source for cell in nbformat.reads(notebook, as_version=4).cells)

@@ -5,9 +5,7 @@ changed.
 """
 
 import ast
-import csv
 import hashlib
-import io
 import json
 import secrets
 from collections.abc import Mapping
@@ -15,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tqdm.auto import tqdm
 
 from course import judge, sandbox, tasks
@@ -23,7 +22,7 @@ from course.submissions import Submission, prose, read_all
 from hw3utils import files
 from hw3utils.checking import records
 from hw3utils.checking.places import PACKAGE
-from hw3utils.checking.running import TASKS
+from hw3utils.checking.running import TASKS, plain
 
 
 def grade_one(submission: Submission, known: Judge, box: sandbox.Sandbox) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def _uses_torchvision(text: str) -> bool:
 
 def _json(submission: Submission, name: str, notes: list[str]) -> Any:
     try:
-        return json.loads(submission.contents.get(name, b"{}"))
+        return plain(json.loads(submission.contents.get(name, b"{}")))
     except (ValueError, RecursionError) as error:
         notes.append(f"{name} is no JSON: {str(error)[:100]}")
         return {}
@@ -90,23 +89,30 @@ def grade(
         if not trusted:
             sandbox.check_works(code)
         known = judge.known(_seed(output, seed))
-        state = f"{known.seed} {_grader_digest(known)}"
+        grader = _grader_digest(known)
 
         def one(submission: Submission) -> tuple[str, dict[str, Any]]:
             kept = work / f"{submission.student}.json"
-            key = f"{state} {submission.digest}"
+            key = f"{grader} {submission.digest}"
             if kept.is_file():
                 found = json.loads(kept.read_text(encoding="utf-8"))
                 if found["key"] == key:
                     return submission.student, found
             with sandbox.Sandbox(code, trusted) as box:
-                found = {"key": key} | grade_one(submission, known, box)
+                try:
+                    found = {"key": key} | grade_one(submission, known, box)
+                except Exception as error:  # whatever it is, no submission may be blamed for it
+                    said = f"{submission.student}: {type(error).__name__}: {error}"
+                    raise sandbox.GraderError(said) from error
             files.save_json(found, kept)
             return submission.student, found
 
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             done = tqdm(pool.map(one, submissions), total=len(submissions), desc="grading")
             graded = dict(done)
+        finally:  # after an error, or Ctrl-C, no other is begun
+            pool.shutdown(cancel_futures=True)
     write_tables(graded, output)
     return graded
 
@@ -122,15 +128,19 @@ def _seed(output: Path, seed: int | None) -> int:
 
 
 def _grader_digest(known: Judge) -> str:
-    parts = [*sorted(known.editions.items()), *sorted(known.models.items())]
+    """Return what tells that grading again would give something else, without the seed itself."""
+    parts = [known.seed, *sorted(known.editions.items()), *sorted(known.models.items())]
     for path in [*tasks.HERE.glob("*.[pc]*"), *(known.package / "checking").glob("*.py")]:
         parts.append((path.name, path.read_text(encoding="utf-8")))
-    return hashlib.sha256(repr(sorted(map(str, parts))).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(sorted(map(str, parts))).encode()).hexdigest()
 
 
 def code_name(student: str, seed: int) -> str:
-    """Return the name under which a student's work is shown to those who judge it."""
-    return hashlib.sha256(f"{seed} {student}".encode()).hexdigest()[:8]
+    """Return the name under which a student's work is shown to those who judge it.
+
+    It begins with a letter: a spreadsheet would take 12345678 or 1234e567 for a number.
+    """
+    return "s" + hashlib.sha256(f"{seed} {student}".encode()).hexdigest()[:8]
 
 
 def write_tables(graded: Mapping[str, dict[str, Any]], output: Path) -> None:
@@ -140,39 +150,28 @@ def write_tables(graded: Mapping[str, dict[str, Any]], output: Path) -> None:
     submission is not there this time.
     """
     seed = int((output / "seed").read_text("utf-8"))
-    names = [row["item"] for row in tasks.AUTOMATIC]
-    rows = [
-        {"student": student, **{name: found["results"][name]["points"] for name in names},
-         "total": round(sum(found["results"][name]["points"] for name in names), 2),
-         "flags": "; ".join(f for name in names for f in found["results"][name]["flags"]),
-         "notes": "; ".join(found["notes"])}
-        for student, found in sorted(graded.items())
-    ]  # fmt: skip
-    write_csv(output / "automatic.csv", rows)
+    rows = []
+    for student, found in sorted(graded.items()):
+        points = {name: result["points"] for name, result in found["results"].items()}
+        flags = [flag for result in found["results"].values() for flag in result["flags"]]
+        rows.append(
+            {"student": student, **points, "total": round(sum(points.values()), 2),
+             "flags": "; ".join(flags), "notes": "; ".join(found["notes"])}
+        )  # fmt: skip
+    files.save_csv(pd.DataFrame(rows), output / "automatic.csv")
     before = {(row["code"], row["item"]): row for row in read_csv(output / "manual.csv")}
     rows = []
     for item in tasks.BY_HAND:
-        for student in sorted(graded, key=lambda name: code_name(name, seed)):
-            code = code_name(student, seed)
+        for code in sorted(code_name(student, seed) for student in graded):
             new = {"code": code, "item": item["item"], "most": item["points"],
                    "points": "", "comment": ""}  # fmt: skip
             rows.append(before.pop((code, item["item"]), new))
     rows += [row for row in before.values() if row["points"].strip()]  # of who is not here now
-    write_csv(output / "manual.csv", rows)
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows with the same keys, atomically."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    files.write_atomically(path, text.getvalue().encode())
+    files.save_csv(pd.DataFrame(rows), output / "manual.csv")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a file, none where there is no file."""
+    """Return the rows of a file as texts, none where there is no file."""
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")

@@ -6,13 +6,14 @@ students' edition of the package, a submission's functions, and functions alread
 
 import ast
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from course import tasks
 from course.cutting import Piece, cut, raising
 from course.mistakes import MISTAKES, WRONG_RECORDS, Mistake
+from course.sandbox import GraderError
 from hw3utils.checking import probes, records  # noqa: F401 - the probes register their tasks
 from hw3utils.checking.judging import Expected, Verdict, judge, same
 from hw3utils.checking.places import PACKAGE, definition, find
@@ -24,32 +25,38 @@ MEMORY = 2 * 2**30  # bytes that a check may use beyond what torch has mapped
 
 def cut_package(package: Path = PACKAGE) -> dict[str, tuple[str, list[Piece]]]:
     """Return the edition's text of each file that loses something, and the pieces it loses."""
-    bodies: dict[str, dict[str, str]] = {}
-    docs: dict[str, dict[str, str]] = {}
-    gone: dict[str, list[str]] = {}
-    for function in [name for task in TASKS.values() for name in task.functions]:
-        file = str(find(package, function))
-        said = tasks.where_to_write(function, file)
-        bodies.setdefault(file, {})[function.split(":")[1]] = raising(said)
-    withheld = dict.fromkeys(tasks.WITHHELD, raising("withheld in the students' edition"))
-    for function, code in (withheld | tasks.INSTEAD).items():
-        file = str(find(package, function))
-        bodies.setdefault(file, {})[function.split(":")[1]] = code
-    for function, text in (tasks.DOCS | tasks.WITHHELD_DOCS).items():
-        docs.setdefault(str(find(package, function)), {})[function.split(":")[1]] = text
-    for function in tasks.GONE:
-        gone.setdefault(str(find(package, function)), []).append(function.split(":")[1])
+    to_write = {function: name for name, task in TASKS.items() for function in task.functions}
+    docs = tasks.DOCS | tasks.WITHHELD_DOCS
+    touched = {*to_write, *tasks.WITHHELD, *tasks.INSTEAD, *docs, *tasks.GONE}
+    files = {function: str(find(package, function)) for function in touched}
+    bodies = {
+        function: raising(f"task {name}: write {function.split(':')[1]} in hw3utils/{file}")
+        for function, name in to_write.items()
+        for file in [files[function]]
+    }
+    bodies |= dict.fromkeys(tasks.WITHHELD, raising("withheld in the students' edition"))
+    bodies |= tasks.INSTEAD
+
+    def here(file: str, wanted: Iterable[str]) -> dict[str, str]:
+        """Return those of the functions that are in a file, with their names there."""
+        return {function: function.split(":")[1] for function in wanted if files[function] == file}
+
     return {
         file: cut(
             (package / file).read_text(encoding="utf-8"),
-            bodies.get(file, {}), docs.get(file, {}), gone.get(file, ()),
+            {name: bodies[function] for function, name in here(file, bodies).items()},
+            {name: docs[function] for function, name in here(file, docs).items()},
+            list(here(file, tasks.GONE).values()),
         )
-        for file in sorted({*bodies, *docs, *gone})
-    }  # fmt: skip
+        for file in sorted(set(files.values()))
+    }
 
 
 class Judge:
-    """Knows for one seed what every task should give."""
+    """Knows for one seed what every task should give.
+
+    Raises a GraderError where a function of the model fails.
+    """
 
     def __init__(self, seed: int, package: Path = PACKAGE) -> None:
         self.seed, self.package = seed, package
@@ -91,10 +98,10 @@ class Judge:
 
     def _expected_task(self, task: Task) -> Expected:
         right = answer(self.request(task.name, self.models))
-        if broken := {
-            label: v for label, v in right.items() if isinstance(v, dict) and "error" in v
-        }:
-            raise RuntimeError(f"the model's own answer to {task.name} fails: {broken}")
+        for label, value in right.items():
+            if isinstance(value, dict) and "error" in value:
+                said = f"{task.name}, {label}: {value['error']}"
+                raise GraderError(f"the model's own answer fails: {said}")
         wrong = [
             (mistake.message, answer(self.request(task.name, self.mutated(mistake))))
             for mistake in MISTAKES

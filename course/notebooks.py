@@ -6,7 +6,7 @@ paragraphs, and in a section with points what is neither question nor expectatio
 
 import ast
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from copy import deepcopy
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from hw3utils.checking.running import TASKS
 
 ROLES = ("question", "expectation", "text", "answer")
 _PARTS = re.compile(r"^#+ (\d\.\d[a-d]?(?: and \d\.\d[a-d]?)*)\b", re.MULTILINE)
+_ITEM = re.compile(r"\*\*\([a-d]\)[^*]*point[^*]*\*\*")
 SHEETS = ("problem2", "problem4")  # answered in sheets of their own, not in the notebook
 START = """%load_ext autoreload
 %autoreload 2
@@ -45,40 +46,37 @@ def split(notebook: NotebookNode) -> NotebookNode:
                 part.source, part.metadata["tags"] = text, [*tags, role]
                 part.id = cell.id if number == 0 else f"{cell.id}-{role}{number}"[:64]
                 cells.append(part)
-        for heading in re.findall(r"^##? .*", cell.source, re.MULTILINE):
-            if cell.cell_type == "markdown":
-                asked = bool(parts_of(heading)) or "(extra" in heading
+        if cell.cell_type == "markdown":
+            asked = _asked(cell.source, asked)
     made.cells = cells
     return made
 
 
-def _by_role(source: str, asked: bool) -> Iterator[tuple[str, str]]:
-    """Yield runs of paragraphs that have the same role; ``asked``: in a section with points."""
-    runs: list[list[str]] = []
+def _asked(source: str, before: bool) -> bool:
+    """Tell whether what follows a text is in a section with points, or in an extra one."""
+    headings = re.findall(r"^##? .*", source, re.MULTILINE)
+    return bool(parts_of(headings[-1])) or "(extra" in headings[-1] if headings else before
+
+
+def _by_role(source: str, asked: bool) -> list[tuple[str, str]]:
+    """Return runs of paragraphs that have the same role; ``asked``: in a section with points."""
+    runs: list[tuple[str, str]] = []
     for block in re.split(r"\n\s*\n", source.strip()):
-        heading = re.match(r"#+ .*", block)
-        if heading and re.match(r"##? ", block):
-            asked = bool(parts_of(block)) or "(extra" in block
-        label = re.match(r"\*\*\([a-d]\)[^*]*point[^*]*\*\*", block)
-        if heading:
-            below = block[heading.end() :].strip()
-            found = [("question", heading[0])] + [("answer" if asked else "text", below)] * bool(
-                below
-            )
-        elif block.startswith("**Question"):
+        asked = _asked(block, asked)
+        head = re.match(r"#+ .*", block) or asked and _ITEM.match(block)
+        if block.startswith("**Question"):
             found = [("question", block)]
-        elif label and asked:
-            found = [("question", label[0]), ("answer", block[label.end() :].strip())]
         elif block.startswith("**What we expect"):
             found = [("expectation", block)]
         else:
-            found = [("answer" if asked else "text", block)]
+            asks, rest = head[0] if head else "", "answer" if asked else "text"
+            found = [("question", asks), (rest, block[len(asks) :].strip())]
         for role, text in found:
-            if runs and runs[-1][0] == role:
-                runs[-1][1] += f"\n\n{text}"
-            else:
-                runs.append([role, text])
-    yield from map(tuple, runs)
+            if text and runs and runs[-1][0] == role:
+                runs[-1] = (role, f"{runs[-1][1]}\n\n{text}")
+            elif text:
+                runs.append((role, text))
+    return runs
 
 
 def for_students(notebook: NotebookNode, problem: str) -> NotebookNode:

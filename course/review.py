@@ -13,6 +13,7 @@ from typing import Any
 import bleach
 import mistune
 import nbformat
+import pandas as pd
 
 from course import grading, notebooks, tasks
 from course.submissions import Submission, prose
@@ -47,6 +48,9 @@ def model_answers() -> dict[str, str]:
                 parts = notebooks.parts_of(cell.source) or parts
             outputs = cell.get("outputs", [])
             shown = [o.get("data", {}).get("text/markdown", "") for o in outputs]
+            printed = [line for o in outputs for line in o.get("text", "").splitlines()]
+            if any(line.startswith("Answer") for line in printed):
+                shown += printed
             if "answer" in cell.metadata.get("tags", []) and not outputs:
                 shown.append(cell.source)
             for part in parts:
@@ -141,5 +145,5 @@ def feedback(output: Path) -> list[dict[str, Any]]:
                   "output": words} for row, points, words in lines]  # fmt: skip
         content = {"score": rows[-1]["total"], "tests": tests, "visibility": "visible"}
         files.save_json(content, output / "gradescope" / student / "results.json")
-    grading.write_csv(output / "grades.csv", rows)
+    files.save_csv(pd.DataFrame(rows), output / "grades.csv")
     return rows

@@ -2,11 +2,13 @@
 
 One sandbox for a submission: no network, nothing writable, an empty environment, no rights. Inside,
 `warden` imports torch once, forks for each request, and is the only process that holds the pipe to
-the outside. A fork can write what it likes: what is right is known outside alone.
+the outside. A fork can write what it likes: what is right is known outside alone. What all of its
+processes hold together is watched from outside, where nobody can stop the watch.
 """
 
 import contextlib
 import json
+import math
 import os
 import resource
 import select
@@ -20,9 +22,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from course import warden
+from course import tasks, warden
+from hw3utils.checking.running import plain
 
-START = 120.0  # seconds for torch to be imported
+START = 300.0  # seconds for torch to be imported; four on a quiet machine
+TOGETHER = 3 * 2**30  # bytes that all processes of a sandbox may hold
+LOOK = 0.1  # seconds between two looks at them
 NOBODY = 65534
 
 
@@ -39,9 +44,8 @@ def package_copy(package: Path, editions: Mapping[str, str]) -> Iterator[Path]:
     """Yield a folder with the students' edition of the package and the warden, for all to read."""
     with tempfile.TemporaryDirectory(prefix="hw3-grading-") as folder:
         inside = Path(folder) / "code"
-        shutil.copytree(package, inside / "hw3utils", ignore=shutil.ignore_patterns("__pycache__"))
-        for answers in inside.rglob("*answers.py"):
-            answers.unlink()
+        ignored = shutil.ignore_patterns("__pycache__", *tasks.DROPPED)
+        shutil.copytree(package, inside / "hw3utils", ignore=ignored)
         for file, text in editions.items():
             (inside / "hw3utils" / file).write_text(text, encoding="utf-8")
         shutil.copy(Path(__file__).with_name("warden.py"), inside / "warden.py")
@@ -61,12 +65,13 @@ def command(code: Path) -> list[str]:
         installed = Path(place, "hw3utils")  # by pip, and not editable: the solution
         if installed.is_dir():
             binds += ["--tmpfs", str(installed), "--remount-ro", str(installed)]
+    variables = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "HW3_HOME": "/code"}
     return [
-        shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--die-with-parent",
-        "--new-session", "--clearenv", "--setenv", "PYTHONHASHSEED", "0", "--setenv",
-        "OMP_NUM_THREADS", "1", "--setenv", "HW3_HOME", "/code", "--uid", str(NOBODY), "--gid",
-        str(NOBODY), "--cap-drop", "ALL", *binds, "--size", "1000000",
-        "--tmpfs", "/tmp", "--ro-bind", str(code), "/code",
+        shutil.which("bwrap") or "bwrap", "--unshare-all", "--unshare-user", "--disable-userns",
+        "--die-with-parent", "--new-session", "--uid", str(NOBODY), "--gid", str(NOBODY),
+        "--cap-drop", "ALL", "--clearenv",
+        *(word for pair in variables.items() for word in ("--setenv", *pair)),
+        *binds, "--size", "1000000", "--tmpfs", "/tmp", "--ro-bind", str(code), "/code",
         "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--chdir", "/code",
         "--remount-ro", "/", sys.executable, "-I", "-B", "/code/warden.py",
     ]  # fmt: skip
@@ -89,6 +94,7 @@ class Sandbox:
         self.words = trusted_command(code) if trusted else command(code)
         self.trusted = trusted
         self.process: subprocess.Popen | None = None
+        self.mapped = math.inf  # bytes, by the warden at rest
 
     def ask(self, request: Mapping[str, Any]) -> Any:
         """Return the plain data that a request gives; an error in words is data as well.
@@ -105,11 +111,14 @@ class Sandbox:
         except (OSError, EOFError):
             self.close()
             return warden.failed("the check's parent process was killed")
+        except MemoryError:
+            self.close()
+            return warden.failed(f"more than {TOGETHER / 2**30:g} GiB of memory in all processes")
         if line is None:
             self.close()
             return warden.failed(f"no answer within {seconds:.0f} seconds")
         try:
-            return json.loads(line)
+            return plain(json.loads(line))
         except (ValueError, RecursionError):
             return warden.failed("what came back is not readable")
 
@@ -125,20 +134,28 @@ class Sandbox:
             ready = self._line(START)
         except EOFError:
             ready = b""
-        if ready != b"ready":
+        if not (ready or b"").startswith(b"ready "):
             self.process.kill()
             said = self.process.stderr.read().decode(errors="replace").strip()[-600:]
             self.close()
             late = f"not ready after {START:.0f} seconds; " if ready is None else ""
             raise GraderError(f"the sandbox did not start: {late}{said or 'it said nothing'}")
+        self.mapped = int(ready.split()[1])
 
     def _line(self, seconds: float) -> bytes | None:
-        """Return the next line from the warden, None after so many seconds."""
+        """Return the next line from the warden, None after so many seconds.
+
+        Raises an EOFError where it has ended, a MemoryError where the sandbox holds too much.
+        """
         end, got = time.monotonic() + seconds, b""
         while not got.endswith(b"\n"):
             left = end - time.monotonic()
-            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+            if left <= 0:
                 return None
+            if held(self.process.pid, self.mapped) > TOGETHER:
+                raise MemoryError
+            if not select.select([self.process.stdout], [], [], min(left, LOOK))[0]:
+                continue
             part = os.read(self.process.stdout.fileno(), 1 << 16)
             if not part or len(got) > 2 * warden.LARGEST:
                 raise EOFError
@@ -162,12 +179,30 @@ class Sandbox:
         self.close()
 
 
+def held(pid: int, mapped: float) -> float:
+    """Return the bytes that a process, and all that it has started, may hold (Linux only).
+
+    Of each it is what it has mapped beyond ``mapped``, or what of its own is in memory, whichever
+    is more: the one counts what it shares and touches no more, the other what it has changed of its
+    parent's. Pages that parent and child still share count for each.
+    """
+    total = 0.0
+    with contextlib.suppress(OSError):  # it may end meanwhile
+        words = Path(f"/proc/{pid}/statm").read_text().split()
+        size, resident, shared = (int(word) * resource.getpagesize() for word in words[:3])
+        total += max(size - mapped, resident - shared)
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            total += sum(held(int(child), mapped)
+                         for child in (thread / "children").read_text().split())  # fmt: skip
+    return total
+
+
 def _limit() -> None:
     """Limit what a sandbox and all in it may use, before it starts."""
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, 100_000),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, 64),
     ):
         resource.setrlimit(what, (most, most))
 

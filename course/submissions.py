@@ -17,11 +17,9 @@ from typing import Any
 from course.notebooks import parts_of
 
 KINDS = {"py": 400_000, "json": 2_000_000, "md": 2_000_000, "ipynb": 40_000_000}  # most bytes
-MOST_FILES = 5_000
+MOST_FILES, MOST_BYTES = 5_000, 200_000_000  # in all
 WANTED = re.compile(r"(hw3utils/[\w/]+\.py|answers/(?:records\.json|problem\d\.md)|"
                     r"notebooks/problem\d\.ipynb)$")  # fmt: skip
-
-
 _HEADING = re.compile(r"^#+ *Answer +(\d\.\d[a-d]?)\b.*$", re.MULTILINE)
 PNG = b"\x89PNG\r\n\x1a\n"
 _LARGEST_PICTURE, _MOST_PICTURES, _LONGEST = 3_000_000, 12, 40_000
@@ -80,16 +78,18 @@ def _limited(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 def _read(student: str, members: Iterable[tuple[str, int, Callable[[], bytes]]]) -> Submission:
     contents: dict[str, bytes] = {}
     notes: list[str] = []
+    left = MOST_BYTES
     for name, size, get in sorted(members, key=lambda member: (len(member[0]), member[0])):
         if ".." in name.split("/") or name.startswith("/"):
             notes.append(f"{name[:80]!r} leads out of the zip file: ignored")
         elif match := WANTED.search(name):
-            most = KINDS[name.rpartition(".")[2]]
+            most = min(KINDS[name.rpartition(".")[2]], left)
             if size > most:
                 notes.append(f"{match[1]} has {size:,} bytes, at most {most:,}: ignored")
             elif match[1] not in contents:
                 try:
                     contents[match[1]] = get()
+                    left -= len(contents[match[1]])
                 except Exception as error:  # zlib.error among others
                     notes.append(f"{match[1]} cannot be read: {error}")
     if not contents:
@@ -148,7 +148,8 @@ def _collect(text: str, texts: dict[str, list[str]]) -> None:
         own = [line for line in written.splitlines()
                if not re.match(r"\(write .* here\)$|\*.*points?\)\*$", line)]  # fmt: skip
         if "".join(own).strip():
-            texts.setdefault(mark[1], []).append("\n".join(own).strip()[:_LONGEST])
+            kept = "\n".join(own).strip()[:_LONGEST]
+            texts.setdefault(mark[1], []).append(kept.encode("utf-8", "replace").decode())
 
 
 def _pictures(cell: Mapping[str, Any]) -> list[bytes]:

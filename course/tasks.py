@@ -7,8 +7,6 @@ All are named by wing and name, so they may move from file to file.
 import csv
 from pathlib import Path
 
-from hw3utils.checking.running import TASKS
-
 HERE = Path(__file__).parent
 RUBRIC = list(csv.DictReader((HERE / "rubric.csv").open(encoding="utf-8")))
 AUTOMATIC = [row for row in RUBRIC if row["kind"] == "automatic"]
@@ -153,17 +151,17 @@ INSTEAD = {
         return lr_scheduler.LambdaLR(optimizer, lambda t: gamma**t * rates[t] / self.lr)
     """,
 }
-# Whatever a notebook computes with these goes too.
-HIDDEN_NAMES = {
-    "answers", "batch_size_answers", "diagrams", "layer_tables", "alexnet", "vgg19",
-    "inception_naive", "inception_reduced", "torchvision_network",
-    "inception_saving", "growth_over_stages", "induction", "methods", "wording",
-}  # fmt: skip
 # Files of the package that write sentences, or draw the answers, or make the committed run.
 DROPPED = (
     "answers.py", "batch_size_answers.py", "methods.py", "wording.py", "diagrams.py",
     "summary.py", "page.py", "publication.py", "report.css",
 )  # fmt: skip
+# Whatever a notebook computes with these goes too.
+HIDDEN_NAMES = {
+    "answers", "batch_size_answers", "diagrams", "methods", "wording",
+    "layer_tables", "inception_saving", "growth_over_stages",
+    *(function.split(":")[1] for function in WITHHELD),
+}  # fmt: skip
 # What a notebook begins with: the model's own first cell says what came out.
 INTRODUCTIONS = {
     "problem1": "A small network, LeNet-5, learns to tell ten kinds of clothing apart, from up to "
@@ -184,9 +182,3 @@ INTRODUCTIONS = {
     "claim, on FashionMNIST. Arms are paired by seed; differences are in percentage points, and "
     "the intervals of one section hold *together* with 95 %.",
 }
-
-
-def where_to_write(function: str, file: object) -> str:
-    """Return what a cut function says when it is called."""
-    task = next(name for name, task in TASKS.items() if function in task.functions)
-    return f"task {task}: write {function.split(':')[1]} in hw3utils/{file}"

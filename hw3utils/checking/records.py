@@ -6,13 +6,15 @@ one right result: there each value is "right", or a sentence that says what is w
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hw3utils.checking.judging import TODO
 
 TOLERANCE = 1e-4  # relative
+CLOSE = 0.15  # at most between the accuracies on validation and on test images
 FINETUNING, LAST_LAYER = (0.001, 0.01, 0.1), (0.001, 0.01, 0.1, 1.0)
+SETTINGS = {"learning rate": 0.001, "momentum": 0.9, "batch size": 64, "factor": 0.1}
 
 TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
     "2.1 layers": "{\n    # the number of parameters of each layer, biases too\n"
@@ -101,59 +103,50 @@ def _saving(recorded: float) -> Iterator[tuple[str, Any]]:
     yield "percent", round(share if abs(share) > 1 else 100 * share)
 
 
-def _protocol(recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _protocol(recorded: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     epochs, drops = recorded["epochs"], recorded["drops after epochs"] or []
-    wanted = {"learning rate": 0.001, "momentum": 0.9, "batch size": 64, "factor": 0.1}
-    for name, value in wanted.items():
-        wrong = f"{recorded[name]} instead of {value}"
-        yield f"settings: {name}", _say(_near(recorded[name], value), wrong)
-    yield "settings: number of drops", _say(len(drops) == 3, f"{len(drops)} drops, not three")
-    near = all(abs(d - epochs * q / 4) <= max(1, epochs / 20) for d, q in zip(drops, (1, 2, 3)))  # noqa: B905
-    yield "settings: drops", _say(near, f"{drops} are not quarters of {epochs} epochs")
+    for name, value in SETTINGS.items():
+        yield (
+            f"settings: {name}",
+            _near(recorded[name], value),
+            f"{recorded[name]} instead of {value}",
+        )
+    yield "settings: number of drops", len(drops) == 3, f"{len(drops)} drops, not three"
+    quarters = zip(drops, (epochs * q / 4 for q in (1, 2, 3)), strict=False)
+    near = all(abs(drop - quarter) <= max(1, epochs / 20) for drop, quarter in quarters)
+    yield "settings: drops", near, f"{drops} are not quarters of {epochs} epochs"
     history, test = recorded["validation accuracy"], recorded["test accuracy"]
-    yield (
-        "history: epochs",
-        _say(
-            len(history) == epochs >= 4, f"{len(history)} validation accuracies for {epochs} epochs"
-        ),
-    )
-    shares = all(isinstance(score, float | int) and 0 <= score <= 1 for score in [*history, test])
-    yield "history: accuracies", _say(shares, "accuracies are shares between 0 and 1")
-    yield (
-        "history: learning",
-        _say(
-            max(history) > history[0] and len(set(history)) > 2, "nothing was learned in this run"
-        ),
-    )
-    yield (
-        "history: test",
-        _say(abs(test - max(history)) < 0.15, "test and validation accuracy are far apart"),
-    )
+    long, many = len(history) == epochs >= 4, f"{len(history)} validation accuracies"
+    yield "history: epochs", long, f"{many} for {epochs} epochs"
+    shares = all(map(_share, [*history, test]))
+    yield "history: accuracies", shares, "accuracies are shares between 0 and 1"
+    learned = max(history) > history[0] and len(set(history)) > 2
+    yield "history: learning", learned, "nothing was learned in this run"
+    near = abs(test - max(history)) < CLOSE
+    yield "history: test", near, "test and validation accuracy are far apart"
 
 
-def _rates(recorded: Mapping[str, Any], rates: tuple[float, ...]) -> Iterator[tuple[str, Any]]:
+def _rates(
+    recorded: Mapping[str, Any], rates: tuple[float, ...], group: str
+) -> Iterator[tuple[str, bool, str]]:
     scores = {float(lr): row for lr, row in recorded["scores"].items()}
     if all(row["validation"] is None for row in scores.values()):
         return
-    yield "rates: all", _say(sorted(scores) == list(rates), f"asked are {rates}")
+    yield "rates: all", sorted(scores) == list(rates), f"asked are {rates}"
     alive = {lr: row for lr, row in scores.items() if _share(row["validation"])}
-    fits = all(
-        _share(row["test"]) and abs(row["test"] - row["validation"]) < 0.15
+    fits = len(alive) > 1 and all(
+        _share(row["test"]) and abs(row["test"] - row["validation"]) < CLOSE
         for row in alive.values()
     )
-    group = "scores" if rates == FINETUNING else "rates"
-    yield (
-        f"{group}: plausible",
-        _say(fits and len(alive) > 1, "test and validation accuracies (0 to 1) are far apart"),
-    )
+    yield f"{group}: plausible", fits, "test and validation accuracies (0 to 1) are far apart"
     chosen = float(recorded["chosen"] or math.nan)
-    best = max(alive, key=lambda lr: alive[lr]["validation"], default=None)
-    ties = [lr for lr, row in alive.items() if row["validation"] == alive[best]["validation"]]
+    best = max((row["validation"] for row in alive.values()), default=None)
     tested = max(alive, key=lambda lr: alive[lr]["test"] or 0, default=None)
     wrong = f"{chosen:g} is not the best on validation images"
     if chosen == tested:
         wrong = "chosen by the test set: choose on validation images and use the test set once"
-    yield "choice: on validation images", _say(chosen in ties, wrong)
+    right = chosen in alive and alive[chosen]["validation"] == best
+    yield "choice: on validation images", right, wrong
 
 
 def _near(value: Any, wanted: float) -> bool:
@@ -164,21 +157,22 @@ def _share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def _say(right: bool, otherwise: str) -> str:
-    return "right" if right else otherwise
+def _said(judged: Iterable[tuple[str, bool, str]]) -> Iterator[tuple[str, str]]:
+    for label, right, otherwise in judged:
+        yield label, "right" if right else otherwise
 
 
 _CASES = {
     "2.1 layers": _layers, "2.2 rows": _rows, "2.4 size": _size, "2.4 operations": _operations,
-    "2.4 saving": _saving, "3.1 protocol": _protocol,
-    "3.1 rates": lambda recorded: _rates(recorded, FINETUNING),
-    "3.2 rates": lambda recorded: _rates(recorded, LAST_LAYER),
+    "2.4 saving": _saving,
+    "3.1 protocol": lambda recorded: _said(_protocol(recorded)),
+    "3.1 rates": lambda recorded: _said(_rates(recorded, FINETUNING, "scores")),
+    "3.2 rates": lambda recorded: _said(_rates(recorded, LAST_LAYER, "rates")),
 }  # fmt: skip
 RECORDS = tuple(_CASES)
 EXAMPLE_RUNS = {  # only to tell which labels a complete record has
-    "3.1 protocol": {
-        "learning rate": 0.001, "momentum": 0.9, "batch size": 64, "epochs": 8,
-        "drops after epochs": [2, 4, 6], "factor": 0.1,
+    "3.1 protocol": SETTINGS | {
+        "epochs": 8, "drops after epochs": [2, 4, 6],
         "validation accuracy": [0.2, 0.3, 0.4, 0.45, 0.5, 0.51, 0.52, 0.52], "test accuracy": 0.5,
     },
     "3.1 rates": {"scores": {lr: {"validation": 0.5 - abs(lr - 0.01), "test": 0.5 - abs(lr - 0.01)}

@@ -89,20 +89,27 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         return {"preparation": {"error": f"{type(error).__name__}: {said}{line}"}}
 
 
-def plain(value: Any, room: int = LONGEST) -> Any:
-    """Return a value made of dicts, lists, texts, numbers, booleans and None alone."""
+def plain(value: Any, deepest: int = 20) -> Any:
+    """Return a value made of dicts, lists, texts, numbers, booleans and None alone.
+
+    Texts can be written as UTF-8; what is nested deeper, or longer than others, is cut.
+    """
     if value is None or type(value) in (bool, int, float):
         return value
     if isinstance(value, str):
-        return str(value)[:2_000]
+        return str(value)[:2_000].encode("utf-8", "replace").decode()
+    if not deepest:
+        return "nested too deeply"
     if isinstance(value, dict):
-        return {str(key)[:100]: plain(item, room) for key, item in list(value.items())[:room]}
+        pairs = list(value.items())[:LONGEST]
+        return {plain(str(key)[:100]): plain(item, deepest - 1) for key, item in pairs}
     if isinstance(value, list | tuple):
-        return [plain(item, room) for item in list(value)[:room]]
-    if hasattr(value, "numel") and value.numel() > room:
+        return [plain(item, deepest - 1) for item in list(value)[:LONGEST]]
+    if hasattr(value, "numel") and value.numel() > LONGEST:
         return f"a tensor of {value.numel()} numbers"
     if hasattr(value, "tolist"):
-        return plain(value.detach().tolist() if hasattr(value, "detach") else value.tolist(), room)
+        found = value.detach().tolist() if hasattr(value, "detach") else value.tolist()
+        return plain(found, deepest - 1)
     return f"a {type(value).__name__}"
 
 

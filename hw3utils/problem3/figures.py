@@ -1,7 +1,7 @@
 """Figures of Problem 3: the target's images, learning curves, and the approaches compared."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,12 +12,14 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from hw3utils.data.images import ImageSet
-from hw3utils.problem3.answers import Crossing
 from hw3utils.problem3.experiments import ALL_LAYERS, DROPS, LAST_LAYER, PROBE_FROZEN, Arm, Size
 from hw3utils.problem3.finetuning import Finetuned
 from hw3utils.problem3.last_layer import HeadResult
 from hw3utils.problem3.tables import KEY, told
 from hw3utils.style import COLOURS, MARKERS, show
+
+if TYPE_CHECKING:  # students have the figures without the answers
+    from hw3utils.problem3.answers import Crossing
 
 GREY = "#777777"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -58,7 +60,7 @@ def two_classes(images: ImageSet, labels: Sequence[int], n: int = 4) -> Figure:
 
 
 def accuracy_curve(
-    curve: pd.DataFrame, sizes: Sequence[Size], crossings: Sequence[Crossing]
+    curve: pd.DataFrame, sizes: Sequence[Size], crossings: Sequence["Crossing"]
 ) -> Figure:
     """Draw test accuracy against the number of training images: the picture of Problem 3.
 

@@ -5,9 +5,11 @@ import json
 import shutil
 import zipfile
 
+import pandas as pd
 import pytest
 
-from course import __main__, grading, review, sandbox, submissions, tasks
+from course import __main__, grading, judge, review, sandbox, submissions, tasks
+from hw3utils import files
 from hw3utils.checking.running import TASKS
 
 PNG = submissions.PNG + b"not much of a picture"
@@ -41,6 +43,11 @@ def graded(tmp_path_factory, bwrap, model_files, untouched_files):
     own = {name: text.replace("def non_maximum_suppression(", NMS) for name, text in
            model_files.items() if name.endswith("suppression.py")}  # fmt: skip
     pack(folder / "torchvision.zip", own)
+    deep = '{"2.4 saving": ' + "[" * 900 + "]" * 900 + ', "2.4 size": "\\ud800"}'
+    cell = {"cell_type": "markdown", "source": "### Answer 3.1a\n\nA lone surrogate: \ud800."}
+    pack(folder / "odd.zip", {
+        "answers/records.json": deep, "notebooks/problem3.ipynb": json.dumps({"cells": [cell]})
+    })  # fmt: skip
     (folder / "nozip.zip").write_bytes(b"PK but no zip")
     inside = {f"hw3-main/{name}": text for name, text in model_files.items()}
     pack(folder / "nested.zip", inside | {"../../escaped.py": "x", "/tmp/hw3utils/a.py": "x"})
@@ -48,6 +55,10 @@ def graded(tmp_path_factory, bwrap, model_files, untouched_files):
     assert __main__.main(["grade", str(folder), "--output", str(output), "--jobs", "1",
                           "--seed", str(SEED)]) == 0  # fmt: skip
     return folder, output
+
+
+def write_csv(path, rows):
+    files.save_csv(pd.DataFrame(rows), path)
 
 
 def total(output, student):
@@ -96,6 +107,14 @@ def test_damage_costs_no_points_for_code_and_is_said(graded):
     assert "leads out of the zip file" in total(output, "nested")["notes"]
 
 
+def test_what_cannot_be_written_or_is_nested_deeply_stops_nothing(graded):
+    _, output = graded
+    assert float(total(output, "odd")["total"]) == 0
+    assert "A lone surrogate: ?." in (output / "review" / "3.1a.html").read_text("utf-8")
+    found = json.loads((output / "work" / "odd.json").read_text("utf-8"))["results"]
+    assert all(result["messages"] for result in found.values())
+
+
 def test_a_second_run_parallel_and_elsewhere_gives_the_same_tables(graded, tmp_path):
     folder, output = graded
     grading.grade(folder, tmp_path, jobs=2, seed=SEED)
@@ -134,13 +153,23 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
         return one
 
     monkeypatch.setattr(grading, "grade_one", graded_until("bob"))
-    with pytest.raises(KeyboardInterrupt):
-        grading.grade(folder, output, trusted=True, seed=SEED)
+    words = ["grade", str(folder), "--output", str(output), "--trusted", "--seed", str(SEED)]
+    assert __main__.main(words) == 130
     assert not (output / "automatic.csv").exists()
     before, asked[:] = list(asked), []
     monkeypatch.setattr(grading, "grade_one", graded_until(None))
     assert list(grading.grade(folder, output, trusted=True, seed=SEED)) == ["ada", "bob", "eve"]
     assert "ada" in before and "bob" in asked and not set(before) & set(asked)
+
+
+def test_a_fault_of_the_grader_says_where_and_is_no_score(tmp_path, monkeypatch, hidden, capsys):
+    pack(tmp_path / "ada.zip", {})
+    monkeypatch.setattr(judge, "known", lambda seed: hidden)
+    monkeypatch.setattr(grading, "grade_one", lambda *_: {}["nothing"])
+    output = tmp_path / "grades"
+    assert __main__.main(["grade", str(tmp_path), "--output", str(output), "--trusted"]) == 3
+    assert "a fault of the grader, nobody's score: ada: KeyError" in capsys.readouterr().err
+    assert not (output / "automatic.csv").exists()
 
 
 def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
@@ -152,10 +181,10 @@ def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
     assert not (output / "grades.csv").exists()
     rows = grading.read_csv(path)
     full = [row | {"points": row["most"], "comment": "<b>well done</b>"} for row in rows]
-    grading.write_csv(path, [full[0] | {"points": "7"}, *full[1:]])
+    write_csv(path, [full[0] | {"points": "7"}, *full[1:]])
     with pytest.raises(ValueError, match="within the item's points"):
         review.feedback(output)
-    grading.write_csv(path, full)
+    write_csv(path, full)
     grades = {row["student"]: row for row in review.feedback(output)}
     assert grades["model"]["total"] == 100
     assert grades["as_handed_out"]["total"] == 59
@@ -172,9 +201,27 @@ def test_marks_that_were_given_survive_grading_again(graded):
     folder, output = graded
     path = output / "manual.csv"
     rows = grading.read_csv(path)
-    grading.write_csv(path, [rows[0] | {"points": "1", "comment": "kept"}, *rows[1:]])
+    write_csv(path, [rows[0] | {"points": "1", "comment": "kept"}, *rows[1:]])
     grading.grade(folder, output, seed=SEED)
     assert grading.read_csv(path)[0]["comment"] == "kept"
+
+
+def test_the_seed_is_secret_drawn_once_and_another_elsewhere(tmp_path, monkeypatch, hidden, capsys):
+    used = []
+    monkeypatch.setattr(judge, "known", lambda seed: used.append(seed) or hidden)
+    (tmp_path / "submissions").mkdir()
+    pack(tmp_path / "submissions" / "ada.zip", {})
+    for output in ("grades", "grades", "elsewhere"):
+        words = ["grade", str(tmp_path / "submissions"), "--output", str(tmp_path / output)]
+        assert __main__.main([*words, "--trusted"]) == 0
+    first, again, other = used
+    assert first == again == int((tmp_path / "grades" / "seed").read_text("utf-8"))
+    assert len({first, other, judge.VISIBLE_SEED}) == 3
+    assert (tmp_path / "grades" / "seed").stat().st_mode & 0o777 == 0o600
+    said = capsys.readouterr()
+    written = [path for path in (tmp_path / "grades").rglob("*.*") if path.is_file()]
+    shown = [said.out, said.err, *(path.read_text("utf-8") for path in written)]
+    assert not any(str(first) in text for text in shown)
 
 
 def test_who_has_gone_stops_nothing_and_keeps_the_marks(graded, tmp_path):
@@ -186,7 +233,7 @@ def test_who_has_gone_stops_nothing_and_keeps_the_marks(graded, tmp_path):
     code = grading.code_name("model", SEED)
     rows = grading.read_csv(output / "manual.csv")
     given = [row | {"points": "1"} for row in rows]
-    grading.write_csv(tmp_path / "grades" / "manual.csv", given)
+    write_csv(tmp_path / "grades" / "manual.csv", given)
     grading.grade(here, tmp_path / "grades", seed=SEED)
     assert [row["student"] for row in review.feedback(tmp_path / "grades")] == ["empty"]
     left = grading.read_csv(tmp_path / "grades" / "manual.csv")
@@ -211,7 +258,12 @@ def test_review_pages_show_everybody_without_a_name(graded):
     assert "What I think of 1.3b." in pages["1.3b"] and "What I think of 1.3c." not in pages["1.3b"]
     for page in pages.values():
         assert "model.zip" not in page and "as_handed_out" not in page
-        assert page.count("<article>") == 7 and "Model answer" in page
+        assert page.count("<article>") == 8 and "Model answer" in page
+
+
+def test_each_item_judged_by_hand_has_a_model_answer_beside_it():
+    found = review.model_answers()
+    assert {row["part"] for row in tasks.BY_HAND if len(found.get(row["part"], "")) < 300} == set()
 
 
 def notebook(*cells):
@@ -259,10 +311,13 @@ def test_figures_below_a_heading_of_two_parts_belong_to_both():
     assert {"3.1b", "3.1c"} <= set(review.model_answers())
 
 
-def test_a_bomb_and_too_many_files_are_refused(tmp_path):
+def test_a_bomb_and_too_many_files_are_refused(tmp_path, monkeypatch):
     bomb = pack(tmp_path / "bomb.zip", {"notebooks/problem1.ipynb": b"0" * 50_000_000})
     assert "at most" in " ".join(submissions.read(bomb).notes)
     assert submissions.read(bomb).contents == {}
+    monkeypatch.setattr(submissions, "MOST_BYTES", 1_000_000)
+    swarm = pack(tmp_path / "swarm.zip", {f"hw3utils/a{n}.py": b"0" * 400_000 for n in range(9)})
+    assert sum(map(len, submissions.read(swarm).contents.values())) <= 1_000_000
     many = pack(tmp_path / "many.zip", {f"{n}.md": "" for n in range(submissions.MOST_FILES + 1)})
     assert "files" in submissions.read(many).notes[0]
 

@@ -1,24 +1,42 @@
 """Submissions that attack the grader: none scores, nothing outside changes, the next is graded."""
 
+import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from test_grading import pack
 
-from course import grading, sandbox
+from course import __main__, grading, sandbox, tasks
+from hw3utils.checking.places import PACKAGE
+from hw3utils.checking.running import TASKS
 
-OWN = 2  # processes of a sandbox at rest: its init, and the warden
+PLAIN = [
+    "1.1 rates", "1.1 bounds", "1.3 accumulation", "1.3 noise scale", "2.3 receptive field",
+    "2.5 anchors", "2.5 iou", "2.5 nms", "3.1 head", "3.2 freeze", "4.3 top-K",
+]  # fmt: skip
 FUNCTION = "problem1:candidate_learning_rates"
 HEAD = "def candidate_learning_rates(lowest=1e-9, highest=10.0, n=10):\n"
 ATTACKS = {
     "an endless loop": "while True: pass",
     "a fork bomb": "import os\nwhile True: os.fork()",
     "6 GB": "return bytearray(6 * 2**30)",
+    "eight processes of 2 GB": "import os, time\nfor _ in range(3): os.fork()\n"
+    "x = b'x' * (1_900 * 2**20)\ntime.sleep(60)",
+    "shared and forgotten": "import mmap, os, time\nfor _ in range(3): os.fork()\n"
+    "for _ in range(1_900):\n    m = mmap.mmap(-1, 2**20)\n    m.write(b'x' * 2**20)\n"
+    "    m.madvise(mmap.MADV_DONTNEED)\n    globals().setdefault('kept', []).append(m)\n"
+    "time.sleep(60)",
+    "segments of shared memory": "import ctypes\n"
+    "if ctypes.CDLL(None).shmget(0, 2**30, 0o1600) < 0: raise OSError('refused')",
+    "a user namespace of its own": "import ctypes\n"
+    "if ctypes.CDLL(None).unshare(0x10000000): raise OSError('refused')",
     "many threads": "import threading, time\nfor _ in range(999):\n"
     "    threading.Thread(target=time.sleep, args=(99,)).start()",
-    "the network": "import socket\nsocket.create_connection(('127.0.0.1', PORT), timeout=2)",
+    "the network": "import socket\nsocket.create_connection(('127.0.0.1', 22), timeout=2)",
     "reading the solution": "import inspect, hw3utils.problem1.experiments as e\n"
     "return eval(inspect.getsource(e.candidate_learning_rates).split('return')[1])",
     "reading the model's folder": "return open(MODEL).read()",
@@ -40,30 +58,93 @@ ATTACKS = {
     "an endless result": "class Long(list):\n    def __iter__(self):\n        while True: yield 1\n"
     "return Long([1])",
     "nested deeply": "x = []\nfor _ in range(100_000): x = [x]\nreturn x",
+    "nested by hand": "import os\nfor fd in range(64):\n"
+    "    try: os.write(fd, b'{\"preparation\": ' + b'[' * 900 + b']' * 900 + b'}')\n"
+    "    except OSError: pass\nos._exit(0)",
+    "a text that cannot be written": "raise ValueError('\\ud800')",
     "a child that stays": "import os, time\nif os.fork() == 0:\n    os.setsid()\n"
     "    time.sleep(600)",
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_scores_nothing_and_the_next_check_is_right(hidden, box, tmp_path, name):
-    target = tmp_path / "written"
-    tmp_path.chmod(0o777)
-    body = ATTACKS[name].replace("TARGET", repr(str(target))).replace("PORT", "22")
+def attack(name, functions, target):
+    """Return a file whose functions attack."""
+    body = ATTACKS[name].replace("TARGET", repr(str(target)))
     body = body.replace("MODEL", repr(str(Path(grading.__file__))))
-    text = HEAD + "".join(f"    {line}\n" for line in body.splitlines())
-    request = hidden.request("1.1 rates", {hidden.files[FUNCTION]: text}) | {"seconds": 3.0}
-    verdict = hidden.verdict("1.1 rates", box.ask(request))
-    assert verdict.share == 0
-    assert verdict.messages
-    assert not target.exists()
-    right = hidden.verdict("1.1 rates", box.ask(hidden.request("1.1 rates", hidden.models)))
-    assert right.passed, right.messages
-    assert settled(lambda: len(descendants(box.process.pid)) <= OWN)
-    inside = descendants(box.process.pid)
-    if name == list(ATTACKS)[-1]:
-        box.close()
-        assert settled(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return "".join(f"def {f.split(':')[1]}(*given, **named):\n{lines}\n" for f in functions)
+
+
+def state(folder):
+    """Return what would tell that something below a folder was touched."""
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory, hidden, bwrap, model_files):
+    """All attacks, one a task, in submissions with right answers to the rest; and a right one."""
+    folder, output, open_to_all = (tmp_path_factory.mktemp(n) for n in ("in", "out", "open"))
+    open_to_all.chmod(0o777)
+    places = {name: divmod(number, len(PLAIN)) for number, name in enumerate(ATTACKS)}
+    for student in {student for student, _ in places.values()}:
+        files = dict(model_files)
+        for name, (of, task) in places.items():
+            functions = TASKS[PLAIN[task]].functions
+            for file in {hidden.files[f] for f in functions} if of == student else ():
+                own = [f for f in functions if hidden.files[f] == file]
+                files[f"hw3utils/{file}"] += "\n\n" + attack(name, own, open_to_all / name)
+        pack(folder / f"{student}.zip", files)
+    pack(folder / "the honest one.zip", model_files)
+    close, inside = sandbox.Sandbox.close, set()
+
+    def noted(box):
+        if box.process is not None:
+            inside.update(descendants(box.process.pid))
+        close(box)
+
+    package = state(PACKAGE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox.Sandbox, "close", noted)
+        for name in PLAIN:
+            patch.setitem(TASKS, name, replace(TASKS[name], seconds=10.0))
+        words = ["grade", str(folder), "--output", str(output), "--seed", str(hidden.seed)]
+        assert __main__.main(words) == 0
+    results = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))["results"]
+        for path in (output / "work").iterdir()
+    }
+    attacks = {name: results[str(student)][PLAIN[task]] for name, (student, task) in places.items()}
+    outside = {"written": list(open_to_all.iterdir()), "package": state(PACKAGE) == package,
+               "grades": {path.name for path in output.iterdir()}}  # fmt: skip
+    return attacks, results, outside, inside
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_scores_nothing(attacked, name):
+    found = attacked[0][name]
+    assert found["points"] == 0 and found["messages"]
+
+
+def test_memory_is_limited_for_all_processes_together(attacked):
+    for name in ("eight processes of 2 GB", "shared and forgotten"):
+        assert "GiB of memory in all processes" in attacked[0][name]["messages"][0]
+    for name in ("segments of shared memory", "a user namespace of its own"):
+        assert "OSError: refused" in attacked[0][name]["messages"][0]
+
+
+def test_attacks_cost_no_other_task_and_the_next_submission_is_graded(attacked):
+    _, results, _, _ = attacked
+    for student, found in results.items():
+        wrong = {name for name in found if found[name]["points"] < tasks.POINTS[name]}
+        assert wrong <= (set() if student == "the honest one" else set(PLAIN)), student
+
+
+def test_after_attacks_nothing_outside_has_changed_and_no_process_is_left(attacked):
+    _, results, outside, inside = attacked
+    assert outside == {"written": [], "package": True, "grades": {
+        "automatic.csv", "manual.csv", "review", "seed", "work"}}  # fmt: skip
+    assert len(inside) > 2 * len(results)
+    assert settled(lambda: not any(Path(f"/proc/{pid}").exists() for pid in inside))
 
 
 def test_a_fork_bomb_costs_the_submission_beside_it_nothing(hidden, code, box):
@@ -120,7 +201,8 @@ def test_no_file_of_the_sandbox_holds_a_function_that_is_asked_for(code, hidden)
     for task_file in hidden.models:
         text = (code / "hw3utils" / task_file).read_text(encoding="utf-8")
         assert text == hidden.editions[task_file]
-    assert not (code / "hw3utils" / "problem1" / "answers.py").exists()
+    names = {path.name for path in code.rglob("*.py")}
+    assert not names & set(tasks.DROPPED) and "figures.py" in names
 
 
 def test_a_package_that_pip_has_installed_is_not_shown(code, tmp_path, monkeypatch):
@@ -137,10 +219,15 @@ def test_without_a_sandbox_nothing_is_graded(monkeypatch, tmp_path, code):
         sandbox.check_works(code)
 
 
-def test_a_fault_of_the_grader_is_no_score(hidden, code):
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("echo out of order >&2; exit 1", "out of order"), ("exec sleep 60", "not ready after")],
+)
+def test_a_fault_of_the_grader_is_no_score(hidden, code, monkeypatch, command, words):
+    monkeypatch.setattr(sandbox, "START", 1.0)
     box = sandbox.Sandbox(code)
-    box.words = ["/bin/sh", "-c", "echo out of order >&2; exit 1"]
-    with pytest.raises(sandbox.GraderError, match="out of order"):
+    box.words = ["/bin/sh", "-c", command]
+    with pytest.raises(sandbox.GraderError, match=words):
         box.ask(hidden.request("1.1 rates", hidden.models))
 
 

@@ -173,22 +173,21 @@ def test_no_server_no_variables_or_a_strange_setting_ask_too(commands, monkeypat
     assert commands == []
 
 
-@pytest.fixture(scope="module")
-def colab(tmp_path_factory):
+@contextlib.contextmanager
+def made_up_colab(folder, project):
     """An environment as Colab's: all packages but hw3utils, which the cell installs by real pip.
 
-    git is told that the repository of the session is one made here, from this working tree.
+    git is told that the repository of the session is one made here, from the project's folder.
+    Yields the environment's Python, its variables, and where it installs.
     """
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
-    folder = tmp_path_factory.mktemp("colab")
     repository = folder / "repository"
     shutil.copytree(
-        paths.project_root() / "hw3utils", repository / "hw3utils",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )  # fmt: skip
+        project / "hw3utils", repository / "hw3utils", ignore=shutil.ignore_patterns("__pycache__")
+    )
     for name in ("pyproject.toml", "README.md"):
-        shutil.copy(paths.project_root() / name, repository)
+        shutil.copy(project / name, repository)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-C", str(repository)]
     for command in (["init", "--quiet", "--initial-branch=a/branch"], ["add", "."],
                     ["commit", "--quiet", "--message=x"]):  # fmt: skip
@@ -225,6 +224,12 @@ def colab(tmp_path_factory):
             )
             assert done.returncode == 0, done.stderr
         yield python, variables, Path(site)
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    with made_up_colab(tmp_path_factory.mktemp("colab"), paths.project_root()) as made:
+        yield made
 
 
 def test_pip_really_installs_hw3utils_and_replaces_nothing(colab):
