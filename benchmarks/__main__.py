@@ -33,20 +33,27 @@ def main() -> int:
     names = [
         name for name, row in ROWS.items() if not asked.only or {name, row.group} & {*asked.only}
     ]
+    found = {}
     try:
-        found = {name: measured(name, asked.turns, asked.tiny) for name in names}
+        for name in names:
+            found[name] = measured(name, asked.turns, asked.tiny)
+            if asked.save:
+                keep(name, found[name])
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on where it stopped.", file=sys.stderr)
         return 130
     print(report.everything(found))
-    if asked.save:
-        kept = report.kept() | found
-        files.save_json({name: kept[name] for name in ROWS if name in kept}, report.RESULTS)
-        if "growth" in found:
-            growth.draw(report.curves(found["growth"]), FOLDER)
-        publication.refresh_texts()
     JOURNAL.unlink(missing_ok=True)
     return 0
+
+
+def keep(name: str, row: dict[str, Any]) -> None:
+    """Put a row among the results, and refresh the page."""
+    kept = report.kept() | {name: row}
+    files.save_json({name: kept[name] for name in ROWS if name in kept}, report.RESULTS)
+    if name == "growth":
+        growth.draw(report.curves(row), FOLDER)
+    publication.refresh_texts()
 
 
 def _read() -> argparse.Namespace:

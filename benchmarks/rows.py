@@ -84,10 +84,11 @@ ROWS = {
         {"epochs": 5},
         warm=False,
         note="Each with its own default range, number of updates and rule (ours: the range test "
-        "and Smith's rule). The accuracy is that on validation images after five epochs with the "
-        "rate suggested, another seed in each turn. Weights, the state of the optimiser, which has "
-        "done a few updates before, and those of torch's, NumPy's and Python's random numbers are "
-        "compared bit for bit with what they were before the search.",
+        "and Smith's rule); Lightning is told not to set the rate by itself. The accuracy is that "
+        "on validation images after five epochs with the rate suggested, another seed in each "
+        "turn. Weights, the state of the optimiser, which has done a few updates before, and those "
+        "of torch's, NumPy's and Python's random numbers are compared bit for bit with what they "
+        "were before the search.",
     ),
     "counts": Row(
         "Counting parameters and multiply–accumulates of VGG-19 and ResNet-50",
@@ -122,7 +123,9 @@ ROWS = {
     ),
     "epoch": Row("One epoch of LeNet-5 on 48,000 images, all cores", _plainly("epoch")),
     "workers": Row(
-        "Ten learning rates, one epoch each: a process for each core, or one", _plainly("workers")
+        "Ten learning rates, one epoch each: a process for each core, or one",
+        _plainly("workers"),
+        warm=False,
     ),
     "cached-features": Row(
         "Four last layers for ten epochs on 128 images: features computed once for each image and "

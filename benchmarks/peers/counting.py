@@ -1,96 +1,86 @@
 """Parameters and multiply–accumulates, by torchinfo, by fvcore and by `layer_table`."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 import torchinfo
 import torchvision
 from fvcore.nn import FlopCountAnalysis, parameter_count
+from torch import nn
 
 from benchmarks.rows import Turn
 from hw3utils.problem2.layers import layer_table, totals
 
 SHAPE = (3, 224, 224)
-OURS = ("conv", "linear")  # what ours counts, by fvcore's names
 
 
-def count(turn: Turn) -> dict[str, Callable[[], dict[str, Any]]]:
-    """Count both networks, and say what beyond ours a peer has counted."""
+class Counted(NamedTuple):
+    """What is counted for one network."""
+
+    parameters: int
+    operations: int
+    beyond: Callable[[pd.DataFrame], dict[str, int]]  # what ours leaves out, from our layer table
+
+
+def count(turn: Turn) -> dict[str, Callable]:
+    """Count, and afterwards say what makes a peer's number of operations another than ours."""
     names = ["vgg11"] if turn.tiny else ["vgg19", "resnet50"]
     networks = {name: torchvision.models.get_model(name).eval() for name in names}
-    tables = {name: layer_table(network, SHAPE) for name, network in networks.items()}
 
-    def ours() -> dict[str, Any]:
-        found = {name: totals(layer_table(network, SHAPE)) for name, network in networks.items()}
-        return _told(
-            {
-                name: (each["parameters"], each["multiply_accumulates"], {})
-                for name, each in found.items()
-            }
-        )
-
-    def by_torchinfo() -> Callable[[], dict[str, Any]]:
-        found = {
-            name: torchinfo.summary(network, (1, *SHAPE), verbose=0)
-            for name, network in networks.items()
+    def work(counter: Callable[[nn.Module], Counted]) -> Callable[[], dict[str, Any]]:
+        found = {name: counter(network) for name, network in networks.items()}
+        return lambda: {
+            f"{name}: {what}": value
+            for name, counted in found.items()
+            for what, value in _told(counted, layer_table(networks[name], SHAPE)).items()
         }
-        return lambda: _told(
-            {
-                name: (each.total_params, each.total_mult_adds, _additions(tables[name]))
-                for name, each in found.items()
-            },
-            tables,
-        )
 
-    def by_fvcore() -> Callable[[], dict[str, Any]]:
-        found = {}
-        for name, network in networks.items():
-            analysis = FlopCountAnalysis(network, torch.zeros(1, *SHAPE))
-            analysis.unsupported_ops_warnings(False)
-            found[name] = parameter_count(network)[""], analysis.by_operator()
-        return lambda: _told(
-            {
-                name: (
-                    parameters,
-                    sum(operations.values()),
-                    {kind: n for kind, n in operations.items() if kind not in OURS},
-                )
-                for name, (parameters, operations) in found.items()
-            },
-            tables,
-        )
+    counters = {"ours": _by_ours, "torchinfo": _by_torchinfo, "fvcore": _by_fvcore}
+    return {way: functools.partial(work, counter) for way, counter in counters.items()}
 
-    return {"ours": ours, "torchinfo": by_torchinfo, "fvcore": by_fvcore}
+
+def _by_ours(network: nn.Module) -> Counted:
+    sums = totals(layer_table(network, SHAPE))
+    return Counted(sums["parameters"], sums["multiply_accumulates"], lambda table: {})
+
+
+def _by_torchinfo(network: nn.Module) -> Counted:
+    found = torchinfo.summary(network, (1, *SHAPE), verbose=0)
+    return Counted(found.total_params, found.total_mult_adds, _additions)
+
+
+def _by_fvcore(network: nn.Module) -> Counted:
+    analysis = FlopCountAnalysis(network, torch.zeros(1, *SHAPE)).unsupported_ops_warnings(False)
+    operations = analysis.by_operator()
+    others = {kind: int(n) for kind, n in operations.items() if kind not in ("conv", "linear")}
+    return Counted(
+        parameter_count(network)[""], int(sum(operations.values())), lambda table: others
+    )
 
 
 def _additions(table: pd.DataFrame) -> dict[str, int]:
-    """Return what torchinfo counts as multiply–accumulates beside those of the weights.
+    """Return what torchinfo counts beside the products with weights.
 
-    It multiplies a convolution's parameters, biases among them, by its positions, and takes the
-    parameters of every other layer once.
+    It multiplies all parameters of a convolution, biases among them, by its positions, and takes
+    the parameters of every other layer once.
     """
-    areas = table["output_shape"].map(lambda shape: shape[-1] * shape[-2] if len(shape) == 3 else 1)
-    biases = (table["biases"] * areas)[table["kind"].isin(["conv", "fc"])].sum()
+    positions = [shape[1] * shape[2] if len(shape) == 3 else 1 for shape in table["output_shape"]]
+    biases = (table["biases"] * positions)[table["kind"].isin(["conv", "fc"])]
+    norms = table["parameters"][table["kind"] == "norm"]
+    return {"additions of biases": int(biases.sum()), "normalisation": int(norms.sum())}
+
+
+def _told(counted: Counted, table: pd.DataFrame) -> dict[str, Any]:
+    """Return the counts, and what explains a difference from ours."""
+    beyond = counted.beyond(table)
+    sums = totals(table)
+    rest = counted.operations - sums["multiply_accumulates"] - sum(beyond.values())
+    parts = [f"{name} {n:,}" for name, n in (beyond | {"not explained": rest}).items() if n]
     return {
-        "biases": int(biases),
-        "batch_norm": int(table.loc[table["kind"] == "norm", "parameters"].sum()),
+        "parameters": counted.parameters,
+        "operations": counted.operations,
+        "beyond ours": ", ".join(parts) or "nothing",
     }
-
-
-def _told(
-    found: dict[str, tuple[int, int, dict[str, int]]], tables: dict[str, pd.DataFrame] | None = None
-) -> dict[str, Any]:
-    """Return both counts of each network, and which part of a difference from ours is explained."""
-    told: dict[str, Any] = {}
-    for name, (parameters, operations, beyond) in found.items():
-        told |= {f"{name}: parameters": parameters, f"{name}: operations": operations}
-        if tables is not None:
-            ours = totals(tables[name])["multiply_accumulates"]
-            parts = [f"{kind} {n:,}" for kind, n in beyond.items() if n]
-            rest = operations - ours - sum(beyond.values())
-            told[f"{name}: beyond ours"] = ", ".join(
-                [*parts, f"unexplained {rest:,}" if rest else ""]
-            )
-    return told

@@ -69,7 +69,10 @@ def finder(turn: Turn, epochs: int) -> dict[str, Callable]:
     order = torch.Generator().manual_seed(turn.number)
 
     def search() -> tuple[float, int]:
-        found = lr_range_test(model, optimizer, parts.train, experiments.SCALE, order)
+        found = lr_range_test(
+            model, optimizer, parts.train, experiments.SCALE, order,
+            num_updates=turn.few(1_600, 60),
+        )  # fmt: skip
         return smith(found.learning_rates, found.smoothed), len(found.losses)
 
     return {"ours": searching.finding(turn, epochs, parts, model, optimizer, search)}

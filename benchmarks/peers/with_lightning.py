@@ -77,7 +77,8 @@ def finder(turn: Turn, epochs: int) -> dict[str, Callable]:
     def search() -> tuple[float, int]:
         with tempfile.TemporaryDirectory() as folder:
             tuner = Tuner(trainer(epochs, folder))
-            found = tuner.lr_find(module, data.loader(parts.train, shuffle=True))
+            batches = data.loader(parts.train, shuffle=True)
+            found = tuner.lr_find(module, batches, update_attr=False)
         return found.suggestion(), len(found.results["loss"])
 
     model, optimizer = module.network, module.optimizer
