@@ -106,7 +106,7 @@ def cached_features(turn: Turn) -> Ways:
     def plain() -> None:
         for lr in HEAD_RATES:
             for _ in range(run.epochs):
-                textbook.train_head(features(), labels, 10, lr, 1)
+                textbook.train_head(features(), labels, 10, lr, 1)  # as long as going on would
 
     return {"ours": ours, "plain": plain}
 
@@ -139,10 +139,12 @@ def finetuning_step(turn: Turn) -> Ways:
 
 def arithmetic(turn: Turn) -> Ways:
     """Take bf16 where that is clearly faster and rounds little, else float32; or float32."""
-    pixels, labels = _photographs(turn.few(32, 4))
-    images = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
-    batches = [(part, labels) for part in (images, images.flip(3))]
+    n = turn.few(32, 4)
+    pixels, answers = _photographs(4 * n)
+    every = (pixels.float() / 255).contiguous(memory_format=torch.channels_last)
+    batches = list(zip(every.split(n), answers.split(n), strict=True))
     bf16 = compare_arithmetic(resnet.random_resnet50(10).train(), batches).use
+    images, labels = batches[0]
     dtype = torch.bfloat16 if bf16 else None
     chosen = _step(under_autocast(resnet.random_resnet50(10), dtype), images, labels)
     name = "bf16" if bf16 else "float32"
