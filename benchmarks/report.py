@@ -25,9 +25,9 @@ def kept() -> Found:
 
 def everything(found: Found) -> str:
     """Return all tables of these rows."""
-    tables = {"own": own, "peers": peers, "machine": step_table}
-    groups = {ROWS[name].group for name in found}
-    return "\n\n".join(table(found) for group, table in tables.items() if group in groups)
+    tables = {"peers": peers, "own": own, "step": step_table}
+    wanted = {"step"} & {*found} | {ROWS[name].group for name in found}
+    return "\n\n".join(table(found) for name, table in tables.items() if name in wanted)
 
 
 def peers(found: Found) -> str:
@@ -109,7 +109,7 @@ def own(found: Found) -> str:
     """Return one table of the rows without peers, and below it the machine and its limits."""
     measured = found.get("limits")
     limits = measured["turns"]["ours"][0]["found"] if measured else {}
-    names = [name for name, row in ROWS.items() if row.group == "own" and name in found]
+    names = [name for name, row in ROWS.items() if "plain" in row.ways and name in found]
     tables = []
     for where, group in itertools.groupby(names, lambda name: _where(found[name])):
         here = limits if measured and _where(measured) == where else {}

@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     what: str
     ways: dict[str, str]  # by name: "module:function"
-    group: str = "own"
+    group: str = "own"  # or "peers"; "alone" is what is compared with nothing
     options: dict[str, Any] = {}  # of each function, beside the turn
     warm: bool = True  # whether each process does its work once before it is timed
     note: str = ""  # what a reader must know
@@ -152,16 +152,15 @@ ROWS = {
     "limits": Row(
         "What this machine can do at most",
         {"ours": "benchmarks.limits:limits"},
-        "machine",
         warm=False,
     ),
     "step": Row(
         "Where the time of a training step goes",
         {"ours": "benchmarks.step:step"},
-        "machine",
+        "alone",
         warm=False,
     ),
-    "growth": Row("How cost grows", {"ours": "benchmarks.growth:growth"}, "machine", warm=False),
+    "growth": Row("How cost grows", {"ours": "benchmarks.growth:growth"}, "alone", warm=False),
 }
 
 NEEDS = {  # the module of peers, and the packages that it needs
