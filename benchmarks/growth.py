@@ -1,13 +1,16 @@
 """How cost grows: with images, classes, learning rates, and the size of the pool."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.ticker import EngFormatter, LogLocator
 
-from benchmarks.measurements import CORES, _features, fashion_mnist, our_epoch, seconds
+from benchmarks.own import train_epoch
+from benchmarks.peers.data import fashion_mnist
+from benchmarks.rows import Turn
 from hw3utils import style
 from hw3utils.data.images import take
 from hw3utils.problem3 import last_layer
@@ -21,32 +24,44 @@ PANELS = {
 }
 
 
-def measure(repetitions: int = 3) -> dict[str, list[list[float]]]:
-    """Return for each panel its sizes and the seconds of each: the fastest of a few."""
-    train = fashion_mnist().train
-    torch.set_num_threads(CORES)
-    features, labels = _features(896)
+def growth(turn: Turn) -> dict[str, Callable[[], dict[str, list[list[float]]]]]:
+    """Measure the cost of each size once."""
+    train = fashion_mnist(turn).train
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(896, 2048, generator=generator)
+    many = turn.few(1_000, 10)
 
-    def last_layers(rates: int, classes: int) -> float:
-        run = last_layer.HeadRun(tuple(0.1 / (i + 1) for i in range(rates)), epochs=20)
-        given = (features[None], labels, features[:64], labels[:64], classes)
-        return seconds(lambda: last_layer.fit_heads(run, *given))
+    def last_layers(rates: int, classes: int) -> None:
+        run = last_layer.HeadRun(tuple(0.1 / (i + 1) for i in range(rates)), epochs=turn.few(20, 1))
+        labels = torch.randint(0, 10, (len(features),), generator=generator)
+        last_layer.fit_heads(run, features[None], labels, features[:64], labels[:64], classes)
 
     def selection(images: int) -> float:
-        scores = torch.randn(images, 100, generator=torch.Generator().manual_seed(0)).softmax(1)
+        """Return the seconds of the selection alone, without those of making its scores."""
+        scores = torch.randn(images, 100, generator=generator).softmax(1)
         return seconds(lambda: select_top_k(scores, 100, 10))
 
-    curves = {
-        "images": ([3_000, 6_000, 12_000, 24_000, 48_000],
-                   lambda n: our_epoch(take(train, n), CORES)),
-        "classes": ([10, 30, 100, 300, 1_000], lambda n: last_layers(1, n)),
-        "learning rates": ([1, 2, 4, 8, 16, 32], lambda n: last_layers(n, 10)),
-        "pool": ([10_000, 30_000, 100_000, 300_000, 1_000_000], selection),
-    }  # fmt: skip
-    return {
-        name: [sizes, [min(cost(n) for _ in range(repetitions)) for n in sizes]]
-        for name, (sizes, cost) in curves.items()
+    curves: dict[str, tuple[Sequence[int], Callable[[int], float]]] = {
+        "images": (
+            [len(train) * part // 16 for part in (1, 2, 4, 8, 16)],
+            lambda n: seconds(lambda: train_epoch(take(train, n))),
+        ),
+        "classes": ([10, 30, 100, 300, 1_000], lambda n: seconds(lambda: last_layers(1, n))),
+        "learning rates": ([1, 2, 4, 8, 16, 32], lambda n: seconds(lambda: last_layers(n, 10))),
+        "pool": ([10 * many, 30 * many, 100 * many, 300 * many, 1_000 * many], selection),
     }
+    return {
+        "ours": lambda: {
+            name: [list(sizes), [cost(n) for n in sizes]] for name, (sizes, cost) in curves.items()
+        }
+    }
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Return how long one call takes."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
 
 
 def draw(found: dict[str, Sequence[Sequence[float]]], folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Where the milliseconds of one training step of LeNet-5 go: ``python -m benchmarks.step``."""
+"""Where the milliseconds of one training step of LeNet-5 go."""
 
 import itertools
 import time
@@ -8,7 +8,9 @@ import pandas as pd
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.measurements import fashion_mnist
+from benchmarks.peers.data import fashion_mnist
+from benchmarks.rows import Turn
+from hw3utils.data.images import ImageSet
 from hw3utils.problem1 import experiments
 from hw3utils.training import loop, networks
 from hw3utils.training.batches import accumulate_gradient
@@ -27,14 +29,19 @@ PARTS = {
 }
 
 
-def parts(turns: int = 8, steps: int = 40) -> dict[str, float]:
+def step(turn: Turn) -> dict[str, Callable[[], dict[str, float]]]:
+    """Take a step apart."""
+    turns, steps = turn.few(8, 2), turn.few(40, 3)
+    return {"ours": lambda: parts(fashion_mnist(turn).train, turns, steps)}
+
+
+def parts(train: ImageSet, turns: int, steps: int) -> dict[str, float]:
     """Return the milliseconds of each part of a step on 64 images, one thread, and of all of it.
 
     Profiled and plain steps take turns; each figure is the median of the turns. The rest is what
     torch spends between its kernels, and Python.
     """
     torch.set_num_threads(1)
-    train = fashion_mnist().train
     model = networks.build("lenet5", 10, 0).train()
     optimizer = loop.sgd(model, Run("lenet5", Constant(0.01), epochs=1))
     order = torch.Generator().manual_seed(0)
@@ -65,8 +72,3 @@ def _profiled(work: Callable[[], object], steps: int) -> dict[str, float]:
                 found[part] += event.self_cpu_time_total / 1e3 / steps
                 break
     return found
-
-
-if __name__ == "__main__":
-    for part, milliseconds in parts().items():
-        print(f"{milliseconds:6.2f} ms  {part}")
