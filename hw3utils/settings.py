@@ -194,8 +194,8 @@ class Problem2(Settings):
         "overnight": {
             "n_train": 48_000,
             "rpn_seeds": 5,
-            "rpn_canvases": 1_600,
-            "unseen_canvases": 200,
+            "rpn_canvases": 640,
+            "unseen_canvases": 100,
         },
         "full": {
             "n_train": 48_000,
