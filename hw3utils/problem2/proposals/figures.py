@@ -224,21 +224,23 @@ def recall(measured: Sequence[dict[str, Any]]) -> Figure:
 
 
 def objectness(measured: Sequence[dict[str, Any]]) -> Figure:
-    """Draw the scores of what suppression at 0.7 leaves, and how many boxes fire for an object."""
+    """Draw the scores of what suppression at 0.7 leaves, and how many boxes fire for an object.
+
+    ``measured`` as in `recall`; both panels show means over seeds, with a dot for each object.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8))
     looks = {"background": "#999999", "object": COLOURS[1]}
     for name, colour in looks.items():
-        counts = np.array([result["histogram"][name] for result in measured]).sum(axis=0)
+        counts = np.mean([result["histogram"][name] for result in measured], axis=0)
         left.stairs(counts, np.linspace(0, 1, len(counts) + 1), color=colour, linewidth=2)
     left.set(title="Boxes left at 0.7, by objectness", xlabel="objectness", yscale="log")
-    left.set_ylabel("boxes (log scale)")
-    objects = [row for result in measured for row in result["objects"]]
-    sides = np.array([row["side"] for row in objects])
-    stages = {
-        "before": (np.array([row["fired"] for row in objects]), COLOURS[0]),
-        "after": (np.array([row["kept"]["0.7"] for row in objects]), COLOURS[4]),
-    }
-    for fired, colour in stages.values():
+    left.set_ylabel("boxes of all canvases (log scale)")
+    sides = [row["side"] for row in measured[0]["objects"]]  # the same objects for each seed
+    before, after = (
+        np.mean([[count(row) for row in result["objects"]] for result in measured], axis=0)
+        for count in (lambda row: row["fired"], lambda row: row["kept"]["0.7"])
+    )
+    for fired, colour in ((before, COLOURS[0]), (after, COLOURS[4])):
         right.plot(sides, fired, ".", color=colour, markersize=3.5, alpha=0.5)
     right.set_yscale("symlog", linthresh=1)
     right.set(title="Boxes that fire for one object", xlabel="object's longer side [pixels]")
