@@ -171,7 +171,7 @@ class Problem1(Settings):
 
 @dataclass(frozen=True)
 class Problem2(Settings):
-    """Sizes of Problem 2's region proposal network; the defaults take two minutes on two cores."""
+    """Sizes of Problem 2's region proposal network; the defaults take 3 minutes on two cores."""
 
     n_train: int = 20_000  # garments from which canvases are composed for training,
     n_validation: int = 2_000  # for the loss on unseen ones,

@@ -153,7 +153,7 @@ def _by_size(by_network: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]
         band = [row for objects in by_network for row in objects if low <= row["side"] < high]
         if not band:
             continue
-        kept = {t: mean(row["kept"][t] for row in band) for t in ("0.7", "0.5", "0.3")}
+        kept = {t: mean(row["kept"][t] for row in band) for t in ("0.7", "0.3")}
         rows.append(
             {
                 "sides": f"{low} to {high - 1}",
@@ -202,15 +202,15 @@ def methods(found: dict[str, Any]) -> str:
     seconds = rpn["seconds"]
     areas = ", ".join(f"{scale}²" for scale in SCALES)
     return (
-        f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters: a map "
-        f"with a position for every {STRIDE} pixels, which sees {rpn['receptive_field']} pixels in "
-        f"height and width and has {len(SCALES) * len(RATIOS)} anchors (areas {areas}). Each is "
-        f"trained from random weights for {rpn['updates']:,} updates of "
-        f"{ProposalRun.batch_size} canvases (Adam) on {rpn['images']:,} canvases of {SIDE}×{SIDE} "
-        f"pixels, with garments from {sizes['n_train']:,} training images, in {min(seconds)} to "
-        f"{max(seconds)} seconds of one CPU core. Measured on {rpn['unseen_images']} canvases of "
-        f"test garments with {rpn['objects']:,} objects, the same for all. Intervals: 95 %, "
-        f"Student's t, paired by network, n = {len(seconds)}."
+        f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters: for "
+        f"every {STRIDE} pixels a position that sees {rpn['receptive_field']}×"
+        f"{rpn['receptive_field']} of them and has {len(SCALES) * len(RATIOS)} anchors (areas "
+        f"{areas}). Each was trained for {rpn['updates']:,} updates of {ProposalRun.batch_size} "
+        f"canvases (Adam) on {rpn['images']:,} canvases of {SIDE}×{SIDE} pixels, with garments "
+        f"from {sizes['n_train']:,} training images, in {min(seconds)} to {max(seconds)} seconds "
+        f"of one CPU core. Measured on {rpn['unseen_images']} canvases of test garments with "
+        f"{rpn['objects']:,} objects, the same for all. Intervals: 95 %, Student's t, paired by "
+        f"network, n = {len(seconds)}."
     )
 
 
@@ -240,8 +240,7 @@ def by_hand(boxes: Tensor, scores: Tensor, objects: Tensor, threshold: float = 0
     if stay:
         lines.append(
             f"\nTwo boxes stay on one garment where their IoU is not greater than {threshold:g}: "
-            f"{'; '.join(stay)}. Suppression thins out a bundle; it does not leave one box for "
-            "each object."
+            f"{'; '.join(stay)}."
         )
     return "\n".join(lines)
 
@@ -252,12 +251,11 @@ def left_answer(rpn: dict[str, Any]) -> str:
     paper = 2_000  # proposals in training (Ren et al. 2015, Sec. 3.3)
     more = "more than the paper's" if left["kept"] > paper else "not more than the paper's"
     return (
-        f"At 0.7 the {rpn['anchors']:,} boxes of a canvas become {left['uncut']:,.0f}, or "
-        f"{left['kept']:,.0f} where the best {BEFORE:,} are cut out first. That is {more} "
-        f"{paper:,}; what is over is cut by score. **The network itself calls "
-        f"{1 - left['fired'] / left['kept']:.0%} of them background**: {left['fired']:,.0f} have a "
-        "score above 0.5. (The score is not the truth: boxes below 0.5 find objects too, as the "
-        "recall below shows.)"
+        f"At 0.7 the {rpn['anchors']:,} boxes of a canvas become {left['uncut']:,.0f}, the best "
+        f"{BEFORE:,} of them {left['kept']:,.0f}. That is {more} {paper:,}; what is over is cut by "
+        f"score. **The network itself calls {1 - left['fired'] / left['kept']:.0%} of them "
+        f"background**: {left['fired']:,.0f} have a score above 0.5. (It can be wrong: boxes below "
+        "0.5 find objects too.)"
     )
 
 
@@ -278,12 +276,12 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     few, many = (max(arms, key=lambda arm, at=at: share(arm, at)) for at in (0, -1))
     lines.append(
         f"\nWith {counts[0]:,} proposals the table's best is {few}, with {counts[-1]:,} it is "
-        f"{many}. A low threshold spends few places on copies, but it also drops boxes that fit "
-        "better than the first, and probably garments that overlap another. With "
-        f"{counts[-1]:,} boxes recall says little: scores in random order find "
-        f"{share(measures.SHUFFLED, -1):.0%} of the objects too. And where a tight box is asked "
-        f"for (IoU 0.7), {counts[-1]:,} boxes find {share(arms[-1], -1, 0.7):.0%} of the objects "
-        f"after suppression at 0.7, and {share(measures.NONE, -1, 0.7):.0%} without it."
+        f"{many}. A low threshold spends few places on copies, but drops boxes that fit better "
+        f"than the first, and probably garments that overlap another. With {counts[-1]:,} boxes "
+        "recall says little: scores in random order find "
+        f"{share(measures.SHUFFLED, -1):.0%}. Where a tight box is asked for (IoU 0.7), "
+        f"{counts[-1]:,} boxes find {share(arms[-1], -1, 0.7):.0%} of the objects after "
+        f"suppression at 0.7, and {share(measures.NONE, -1, 0.7):.0%} without it."
     )
     return "\n".join(lines)
 
