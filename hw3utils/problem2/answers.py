@@ -117,20 +117,8 @@ def record(
         "objects": len(found.measured[0]["objects"]),
         "seconds": [round(result["seconds"]) for result in found.trained],
         "counts": measures.COUNTS,
-        "recall": {
-            arm: {
-                str(overlap): [result["recall"][arm][str(overlap)] for result in found.measured]
-                for overlap in measures.OVERLAPS
-            }
-            for arm in measures.ARMS
-        },
-        "left": {
-            str(threshold): {
-                name: [result["left"][str(threshold)][name] for result in found.measured]
-                for name in ("uncut", "kept", "fired")
-            }
-            for threshold in measures.THRESHOLDS
-        },
+        "recall": _by_network([result["recall"] for result in found.measured]),
+        "left": _by_network([result["left"] for result in found.measured]),
         "fired": _by_size([result["objects"] for result in found.measured]),
         "example": _example(example),
     }
@@ -141,6 +129,13 @@ def record(
         "seconds": sum(result["seconds"] for result in found.trained),
     }
     return described | counted(tables) | {"rpn": rpn}
+
+
+def _by_network(results: list[Any]) -> Any:
+    """Return nested dicts with the same keys as one, with a list over the networks at each leaf."""
+    if not isinstance(results[0], dict):
+        return results
+    return {name: _by_network([result[name] for result in results]) for name in results[0]}
 
 
 def _by_size(by_network: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -264,7 +259,7 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     counts = rpn["counts"]
     lines = [
         f"Objects found by {AT} proposals, suppression at 0.7 compared with each alternative (the "
-        "last two are suppressed at 0.7 as well):\n"
+        "last two have it, too):\n"
     ]
     for other in (measures.NONE, measures.SHUFFLED, measures.UNTRAINED):
         lines.append(f"- {other}: {compared(rpn, 'suppression at 0.7', other)}")
@@ -277,9 +272,8 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     lines.append(
         f"\nWith {counts[0]:,} proposals the table's best is {few}, with {counts[-1]:,} it is "
         f"{many}. A low threshold spends few places on copies, but drops boxes that fit better "
-        f"than the first, and probably garments that overlap another. With {counts[-1]:,} boxes "
-        "recall says little: scores in random order find "
-        f"{share(measures.SHUFFLED, -1):.0%}. Where a tight box is asked for (IoU 0.7), "
+        f"than the first. With {counts[-1]:,} boxes recall says little: scores in random order "
+        f"find {share(measures.SHUFFLED, -1):.0%}. Where a tight box is asked for (IoU 0.7), "
         f"{counts[-1]:,} boxes find {share(arms[-1], -1, 0.7):.0%} of the objects after "
         f"suppression at 0.7, and {share(measures.NONE, -1, 0.7):.0%} without it."
     )
