@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from statistics import mean
-from string import ascii_uppercase
 from typing import Any
 
 import pandas as pd
@@ -36,7 +35,7 @@ from hw3utils.problem2.proposals.network import (
     ProposalRun,
 )
 from hw3utils.problem2.proposals.scenes import SIDE, marked_boxes
-from hw3utils.problem2.proposals.suppression import BEFORE, non_maximum_suppression
+from hw3utils.problem2.proposals.suppression import BEFORE
 from hw3utils.problem2.receptive_field import receptive_field, stack_of, stacked_receptive_field
 from hw3utils.settings import Problem2
 from hw3utils.training.intervals import Interval, mean_interval
@@ -207,37 +206,6 @@ def methods(found: dict[str, Any]) -> str:
         f"{rpn['objects']:,} objects, the same for all. Intervals: 95 %, Student's t, paired by "
         f"network, n = {len(seconds)}."
     )
-
-
-def by_hand(boxes: Tensor, scores: Tensor, objects: Tensor, threshold: float = 0.7) -> str:
-    """Return what suppression does to a handful of boxes (n×4), in Markdown, round by round.
-
-    They are called A, B, … in the order given, and belong to the object (m×4) that they overlap
-    most. The last line says which boxes stay on one object, and why.
-    """
-    steps = non_maximum_suppression(boxes, scores, threshold).steps
-    lines = []
-    for number, step in enumerate(steps, start=1):
-        dropped = [
-            f"{ascii_uppercase[i]} (IoU {overlap:.3f})"
-            for i, overlap in zip(step.suppressed, step.overlaps, strict=True)
-        ]
-        lines.append(
-            f"- *Round {number}:* keep {ascii_uppercase[step.kept]}; drop "
-            f"{' and '.join(dropped) or 'nothing'}; {step.left} left."
-        )
-    nearest, overlaps = iou(boxes, objects).argmax(dim=1), iou(boxes, boxes)
-    stay = [
-        f"{ascii_uppercase[a]} and {ascii_uppercase[b]} ({overlaps[a, b]:.3f})"
-        for a, b in combinations([step.kept for step in steps], 2)
-        if nearest[a] == nearest[b]
-    ]
-    if stay:
-        lines.append(
-            f"\nTwo boxes stay on one garment where their IoU is not greater than {threshold:g}: "
-            f"{'; '.join(stay)}."
-        )
-    return "\n".join(lines)
 
 
 def left_answer(rpn: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hw3utils.data.images import Splits
-from hw3utils.problem2 import answers, experiments
+from hw3utils.problem2 import answers, experiments, tables
 from hw3utils.problem2.proposals import figures, measures, network, scenes
 from hw3utils.problem2.proposals.boxes import anchor_grid, decode, encode, inside_image, iou
 from hw3utils.problem2.proposals.suppression import non_maximum_suppression, propose
@@ -151,13 +151,13 @@ def test_the_boxes_to_follow_by_hand_hold_one_that_is_dropped_and_one_that_stays
 def test_suppression_by_hand_says_which_boxes_stay_on_one_object_and_why():
     objects = torch.tensor([[0.0, 0, 10, 10], [50, 50, 70, 70]], dtype=torch.float64)
     boxes = torch.cat([objects[:1], objects[:1] + 0.5, objects[:1] + 5, objects[1:]])
-    text = answers.by_hand(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), objects)
+    text = tables.by_hand(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), objects)
     assert text.splitlines()[:2] == [
         "- *Round 1:* keep A; drop B (IoU 0.822); 2 left.",
         "- *Round 2:* keep C; drop nothing; 1 left.",
     ]
     assert "where their IoU is not greater than 0.7: A and C (0.143)." in text
-    assert "stay on" not in answers.by_hand(boxes[[0, 3]], torch.tensor([0.9, 0.8]), objects)
+    assert "stay on" not in tables.by_hand(boxes[[0, 3]], torch.tensor([0.9, 0.8]), objects)
 
 
 def test_measuring_tells_training_from_none_and_a_second_run_trains_nothing(tmp_path, monkeypatch):
