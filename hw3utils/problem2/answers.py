@@ -216,7 +216,7 @@ def left_answer(rpn: dict[str, Any]) -> str:
     return (
         f"At 0.7 the {rpn['anchors']:,} boxes of a canvas become {left['uncut']:,.0f}, the best "
         f"{BEFORE:,} of them {left['kept']:,.0f}. That is {more} {paper:,}; what is over is cut by "
-        f"score. **The network itself calls {1 - left['fired'] / left['kept']:.0%} of them "
+        f"score. **The network itself calls {1 - left['fired'] / left['kept']:.1%} of them "
         f"background**: {left['fired']:,.0f} have a score above 0.5. (It can be wrong: boxes below "
         "0.5 find objects too.)"
     )
