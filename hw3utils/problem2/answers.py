@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import mean
 from typing import Any
 
@@ -26,8 +27,15 @@ from hw3utils.problem2.proposals.boxes import (
     label_anchors,
 )
 from hw3utils.problem2.proposals.measures import ProposalExample
-from hw3utils.problem2.proposals.network import ProposalNetwork, ProposalRun
+from hw3utils.problem2.proposals.network import (
+    RATIOS,
+    SCALES,
+    STRIDE,
+    ProposalNetwork,
+    ProposalRun,
+)
 from hw3utils.problem2.proposals.scenes import SIDE, marked_boxes
+from hw3utils.problem2.proposals.suppression import BEFORE
 from hw3utils.problem2.receptive_field import receptive_field, stack_of, stacked_receptive_field
 from hw3utils.settings import Problem2
 from hw3utils.training.intervals import Interval, mean_interval
@@ -107,23 +115,10 @@ def record(
         "unseen_images": settings.unseen_canvases,
         "objects": len(found.measured[0]["objects"]),
         "seconds": [round(result["seconds"]) for result in found.trained],
-        "loss": _ends([result["history"] for result in found.trained]),
         "counts": measures.COUNTS,
-        "recall": {
-            arm: {
-                str(overlap): [result["recall"][arm][str(overlap)] for result in found.measured]
-                for overlap in measures.OVERLAPS
-            }
-            for arm in measures.ARMS
-        },
-        "left": {
-            str(threshold): {
-                name: [result["left"][str(threshold)][name] for result in found.measured]
-                for name in ("uncut", "kept", "fired")
-            }
-            for threshold in measures.THRESHOLDS
-        },
-        "fired": _by_size([row for result in found.measured for row in result["objects"]]),
+        "recall": _by_network([result["recall"] for result in found.measured]),
+        "left": _by_network([result["left"] for result in found.measured]),
+        "fired": _by_size([result["objects"] for result in found.measured]),
         "example": _example(example),
     }
     described = {
@@ -135,27 +130,28 @@ def record(
     return described | counted(tables) | {"rpn": rpn}
 
 
-def _ends(histories: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
-    """Return each curve's first and last point, means over seeds."""
-    names = [name for name in histories[0] if name != "update"]
-    return {
-        name: [round(mean(history[name][end] for history in histories), 4) for end in (0, -1)]
-        for name in names
-    }
+def _by_network(results: list[Any]) -> Any:
+    """Return nested dicts with the same keys as one, with a list over the networks at each leaf."""
+    if not isinstance(results[0], dict):
+        return results
+    return {name: _by_network([result[name] for result in results]) for name in results[0]}
 
 
-def _by_size(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return, for each of `BANDS`, what fires for an object on average."""
+def _by_size(by_network: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return, for each of `BANDS`, what fires for an object on average.
+
+    All networks are shown the same objects, which are counted once.
+    """
     rows = []
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
-        band = [row for row in objects if low <= row["side"] < high]
+    for low, high in pairwise(BANDS):
+        band = [row for objects in by_network for row in objects if low <= row["side"] < high]
         if not band:
             continue
-        kept = {t: mean(row["kept"][t] for row in band) for t in ("0.7", "0.5", "0.3")}
+        kept = {t: mean(row["kept"][t] for row in band) for t in ("0.7", "0.3")}
         rows.append(
             {
                 "sides": f"{low} to {high - 1}",
-                "objects": len(band),
+                "objects": len(band) // len(by_network),
                 "fired": mean(row["fired"] for row in band),
                 "none": mean(row["fired"] == 0 for row in band),
                 **kept,
@@ -187,7 +183,6 @@ def _example(example: ProposalExample) -> dict[str, Any]:
         "objects": [_rounded(box, 2) for box in example.canvas.objects],
         "six": [_rounded(box, 4) for box in proposals.clipped[six]],
         "scores": _rounded(example.scores[six], 4),
-        "kept_of_100": len(example.suppression.kept),
     }
 
 
@@ -199,14 +194,58 @@ def methods(found: dict[str, Any]) -> str:
     """Return how the region proposal networks were trained and measured, in one paragraph."""
     rpn, sizes = found["rpn"], found["settings"]
     seconds = rpn["seconds"]
+    areas = ", ".join(f"{scale}²" for scale in SCALES)
     return (
-        f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters, each "
-        f"trained from random weights for {rpn['updates']:,} updates of 4 canvases (Adam) on "
-        f"{rpn['images']:,} canvases of 256×256 pixels, with garments from {sizes['n_train']:,} "
-        f"training images, in {min(seconds)} to {max(seconds)} seconds of one CPU core; measured "
-        f"on {rpn['unseen_images']} canvases of test garments with {rpn['objects']:,} objects, the "
-        f"same for all. Intervals: 95 %, Student's t, paired by seed, n = {len(seconds)}."
+        f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters: for "
+        f"every {STRIDE} pixels a position that sees {rpn['receptive_field']}×"
+        f"{rpn['receptive_field']} of them and has {len(SCALES) * len(RATIOS)} anchors (areas "
+        f"{areas}). Each was trained for {rpn['updates']:,} updates of {ProposalRun.batch_size} "
+        f"canvases (Adam) on {rpn['images']:,} canvases of {SIDE}×{SIDE} pixels, with garments "
+        f"from {sizes['n_train']:,} training images, in {min(seconds)} to {max(seconds)} seconds "
+        f"of one CPU core. Measured on {rpn['unseen_images']} canvases of test garments with "
+        f"{rpn['objects']:,} objects, the same for all. Intervals: 95 %, Student's t, paired by "
+        f"network, n = {len(seconds)}."
     )
+
+
+def left_answer(rpn: dict[str, Any]) -> str:
+    """Return what suppression at 0.7 leaves of all boxes, and what the network says of them."""
+    left = {name: mean(counts) for name, counts in rpn["left"]["0.7"].items()}
+    paper = 2_000  # proposals in training (Ren et al. 2015, Sec. 3.3)
+    more = "more than the paper's" if left["kept"] > paper else "not more than the paper's"
+    return (
+        f"At 0.7 the {rpn['anchors']:,} boxes of a canvas become {left['uncut']:,.0f}, the best "
+        f"{BEFORE:,} of them {left['kept']:,.0f}. That is {more} {paper:,}; what is over is cut by "
+        f"score. **The network itself calls {1 - left['fired'] / left['kept']:.1%} of them "
+        f"background**: {left['fired']:,.0f} have a score above 0.5. (It can be wrong: boxes below "
+        "0.5 find objects too.)"
+    )
+
+
+def recall_answer(rpn: dict[str, Any]) -> str:
+    """Return which arm finds more objects, and which threshold at few proposals and at many."""
+    counts = rpn["counts"]
+    lines = [
+        f"Objects found by {AT} proposals, suppression at 0.7 compared with each alternative (the "
+        "last two have it, too):\n"
+    ]
+    for other in (measures.NONE, measures.SHUFFLED, measures.UNTRAINED):
+        lines.append(f"- {other}: {compared(rpn, 'suppression at 0.7', other)}")
+
+    def share(arm: str, at: int, overlap: float = 0.5) -> float:
+        return mean(seed[at] for seed in rpn["recall"][arm][str(overlap)])
+
+    arms = [f"suppression at {threshold}" for threshold in measures.THRESHOLDS]
+    few, many = (max(arms, key=lambda arm, at=at: share(arm, at)) for at in (0, -1))
+    lines.append(
+        f"\nWith {counts[0]:,} proposals the table's best is {few}, with {counts[-1]:,} it is "
+        f"{many}. A low threshold spends few places on copies, but drops boxes that fit better "
+        f"than the first. With {counts[-1]:,} boxes recall says little: scores in random order "
+        f"find {share(measures.SHUFFLED, -1):.0%}. Where a tight box is asked for (IoU 0.7), "
+        f"{counts[-1]:,} boxes find {share(arms[-1], -1, 0.7):.0%} of the objects after "
+        f"suppression at 0.7, and {share(measures.NONE, -1, 0.7):.0%} without it."
+    )
+    return "\n".join(lines)
 
 
 def difference(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> Interval:

@@ -96,16 +96,14 @@ def train_proposal_networks(garments: Splits, settings: Problem2) -> TrainedNetw
         ProposalRun(seed, settings.rpn_canvases, settings.rpn_epochs)
         for seed in range(settings.rpn_seeds)
     ]
-    keys = [sweeps.task_key(train_network, (run,), checksums[:2]) for run in runs]
-    tasks = {key: (run,) for key, run in zip(keys, runs, strict=True)}
-    done = sweeps.map_cached(train_network, tasks, parts[:2], title="proposal networks")
-    trained = [done[key] for key in keys]
-    wanted = {}
-    for run, result in zip(runs, trained, strict=True):
+    tasks = {sweeps.task_key(train_network, (run,), checksums[:2]): (run,) for run in runs}
+    trained = sweeps.map_cached(train_network, tasks, parts[:2], title="proposal networks")
+    tasks = {}
+    for run, result in zip(runs, trained.values(), strict=True):
         task = (result["state"], run.seed, settings.unseen_canvases)
-        wanted[sweeps.task_key(measure_network, task, checksums[2:])] = task
-    done = sweeps.map_cached(measure_network, wanted, parts[2:], title="proposals measured")
-    return TrainedNetworks(trained, list(done.values()))
+        tasks[sweeps.task_key(measure_network, task, checksums[2:])] = task
+    measured = sweeps.map_cached(measure_network, tasks, parts[2:], title="proposals measured")
+    return TrainedNetworks(list(trained.values()), list(measured.values()))
 
 
 def receptive_field_check(depths: tuple[int, ...], kernels: tuple[int, ...]) -> pd.DataFrame:

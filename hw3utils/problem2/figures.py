@@ -41,8 +41,10 @@ def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
     """Draw one network's mirrored bars."""
     rows = range(len(table))
     colours = [_KINDS[kind][1] for kind in table["kind"]]
+    longest = []
     for count, side, alignment in (("activations", -1, "right"), ("parameters", 1, "left")):
         shares = 100 * table[count] / table[count].sum()
+        longest.append(side * (shares.max() + 14))  # with room for the number beside it
         axis.barh(rows, side * shares, color=colours)
         for row, share in enumerate(shares):
             if share >= 10:
@@ -51,13 +53,7 @@ def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(rows, table["layer"], fontsize=8)
     axis.invert_yaxis()
-    # Room for the longest bar of each side and the number beside it.
-    axis.set_xlim(
-        *(
-            side * (100 * (table[count] / table[count].sum()).max() + 14)
-            for count, side in (("activations", -1), ("parameters", 1))
-        )
-    )
+    axis.set_xlim(*longest)
     axis.margins(y=0.02)
     axis.xaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
     axis.grid(axis="y", visible=False)

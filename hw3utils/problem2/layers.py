@@ -96,16 +96,15 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
         returned = tensors(network(image))
     rows[-1]["chained"] = all(sources[x] == len(rows) - 1 for x in returned)
 
-    # Columns of objects, where None stays None and 3 does not turn into 3.0.
-    table = pd.DataFrame(rows, dtype=object)
-    table = table.astype(dict.fromkeys(_COUNTS, "int64") | {"chained": bool})
-    missing = sum(p.numel() for p in network.parameters()) - int(table["parameters"].sum())
+    missing = sum(p.numel() for p in network.parameters()) - sum(row["parameters"] for row in rows)
     if missing:
         raise ValueError(
             f"{missing:,} parameters of {type(network).__name__} are in layers that did not run or "
             "are of another kind than Conv2d, Linear and BatchNorm2d: no row accounts for them"
         )
-    return table
+    # Columns of objects, where None stays None and 3 does not turn into 3.0.
+    table = pd.DataFrame(rows, dtype=object)
+    return table.astype(dict.fromkeys(_COUNTS, "int64") | {"chained": bool})
 
 
 def _without_data(network: nn.Module) -> nn.Module:

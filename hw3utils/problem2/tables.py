@@ -1,10 +1,12 @@
 """The tables of Problem 2 as a reader sees them: calculations written out, totals, units.
 
-From layer tables, boxes, and the record of the trained networks to DataFrames of text.
+From layer tables, boxes, and the record of the trained networks to DataFrames or lines of text.
 """
 
 import math
+from itertools import combinations
 from statistics import mean
+from string import ascii_uppercase
 from typing import Any
 
 import pandas as pd
@@ -13,6 +15,7 @@ from torch import Tensor
 from hw3utils.problem2.experiments import branch_layers
 from hw3utils.problem2.formulas import pair
 from hw3utils.problem2.proposals.boxes import iou
+from hw3utils.problem2.proposals.suppression import non_maximum_suppression
 
 
 def parameters(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,6 +155,37 @@ def overlaps(boxes: Tensor, scores: Tensor, names: list[str]) -> pd.DataFrame:
     for name, column in zip(names, iou(boxes, boxes).T, strict=True):
         frame[f"IoU with {name}"] = [f"{float(value):.3f}" for value in column]
     return frame
+
+
+def by_hand(boxes: Tensor, scores: Tensor, objects: Tensor, threshold: float = 0.7) -> str:
+    """Return what suppression does to a handful of boxes (n×4), in Markdown, round by round.
+
+    They are called A, B, … in the order given, and belong to the object (m×4) that they overlap
+    most. The last line says which boxes stay on one object, and why.
+    """
+    steps = non_maximum_suppression(boxes, scores, threshold).steps
+    lines = []
+    for number, step in enumerate(steps, start=1):
+        dropped = [
+            f"{ascii_uppercase[i]} (IoU {overlap:.3f})"
+            for i, overlap in zip(step.suppressed, step.overlaps, strict=True)
+        ]
+        lines.append(
+            f"- *Round {number}:* keep {ascii_uppercase[step.kept]}; drop "
+            f"{' and '.join(dropped) or 'nothing'}; {step.left} left."
+        )
+    nearest, overlaps = iou(boxes, objects).argmax(dim=1), iou(boxes, boxes)
+    stay = [
+        f"{ascii_uppercase[a]} and {ascii_uppercase[b]} ({overlaps[a, b]:.3f})"
+        for a, b in combinations([step.kept for step in steps], 2)
+        if nearest[a] == nearest[b]
+    ]
+    if stay:
+        lines.append(
+            f"\nTwo boxes stay on one garment where their IoU is not greater than {threshold:g}: "
+            f"{'; '.join(stay)}."
+        )
+    return "\n".join(lines)
 
 
 def _with_total(frame: pd.DataFrame, **counts: pd.Series) -> pd.DataFrame:

@@ -15,12 +15,7 @@ from hw3utils.problem4.comparisons import difference
 from hw3utils.problem4.experiments import LONGER, NOISE_RATES, ONE_WRONG, RANDOM, ZIPF
 from hw3utils.problem4.labels import RESAMPLING_RULES
 from hw3utils.problem4.recipes import STUDENT, TEACHER, Stage
-from hw3utils.problem4.tables import (
-    NETWORKS,
-    ONE_GARMENT,
-    THE_TEACHER,
-    TWO_GARMENTS,
-)
+from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
 from hw3utils.problem4.teaching import (
     ALONE,
     CEILING,

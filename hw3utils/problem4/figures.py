@@ -18,11 +18,7 @@ from matplotlib.ticker import NullLocator
 from hw3utils.data.images import ImageSet
 from hw3utils.problem4.recipes import TEACHER
 from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
-from hw3utils.problem4.teaching import (
-    ALONE,
-    HARD,
-    with_p,
-)
+from hw3utils.problem4.teaching import ALONE, HARD, with_p
 from hw3utils.style import COLOURS, MARKERS, show
 from hw3utils.training.intervals import Interval, mean_interval
 
@@ -47,7 +43,7 @@ def noise_curves(means: pd.DataFrame, controls: pd.DataFrame, random_name: str) 
         for shift, (name, rows) in enumerate(curves):
             places = 100 * rows["noise"] + 0.5 * (shift - 1)
             look = {"color": COLOURS[shift], "marker": MARKERS[shift], "label": name}
-            _errors(axes, places, rows, column, **look)
+            errors(axes, places, rows, column, **look)
             mark_diverged(axes, places, rows)
         if column == "linear_accuracy":
             axes.axhline(floor, color=GREY, linestyle=":", label="random features")
@@ -173,9 +169,9 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
         known = [arm for arm in arms if arm in rows.index]
         judged = rows.loc[known]
         places = np.arange(len(known))
-        _errors(right, places - 0.1, judged, "before", color=BLUE, marker="o", linestyle="",
+        errors(right, places - 0.1, judged, "before", color=BLUE, marker="o", linestyle="",
                 label="before the fine-tuning")  # fmt: skip
-        _errors(right, places + 0.1, judged, "after", color=RED, marker="s", linestyle="",
+        errors(right, places + 0.1, judged, "after", color=RED, marker="s", linestyle="",
                 label="after it")  # fmt: skip
         mark_diverged(right, places, judged)
         right.set(ylabel="accuracy on rare classes (%)", ylim=(-4, 104))
@@ -241,7 +237,7 @@ def interval(axes: Axes, place: float, found: Interval, **look: Any) -> None:
     axes.errorbar(place, found.mean, yerr=reach, capsize=3, elinewidth=1, **look)
 
 
-def _errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **look: Any) -> None:
+def errors(axes: Axes, places: Any, means: pd.DataFrame, column: str, **look: Any) -> None:
     """Draw means in percent with error bars of one standard deviation, where there are seeds."""
     spread = 100 * means[f"{column}_sd"].fillna(0)
     axes.errorbar(places, 100 * means[column], yerr=spread, capsize=3, elinewidth=1, **look)

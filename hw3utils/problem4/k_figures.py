@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hw3utils.problem4 import comparisons
-from hw3utils.problem4.figures import interval, limits, mark_diverged
+from hw3utils.problem4.figures import errors, interval, limits, mark_diverged
+from hw3utils.problem4.tables import mean_and_spread
 from hw3utils.problem4.teaching import (
     MECHANISM,
     ONE_CLASS,
@@ -85,17 +86,14 @@ def mechanism(table: pd.DataFrame) -> Figure:
 
 
 def _against_k(axes: Axes, table: pd.DataFrame, arms: Sequence[str], names: dict[str, str]) -> None:
+    """Draw the arms' accuracies; ``names`` are those of the legend, where they are others."""
     for arm in arms:
-        rows = table[table["arm"] == arm].groupby("k")
-        found = rows["accuracy"].agg(["mean", "std"]).fillna({"std": 0}) * 100
+        rows = table[table["arm"] == arm].drop(columns="arm")
+        means = mean_and_spread(rows, ["k"]).sort_values("k")
         colour, marker = _ARMS[arm]
-        axes.errorbar(
-            found.index, found["mean"], yerr=found["std"], color=colour, marker=marker, capsize=3,
-            elinewidth=1, label=names.get(arm, arm),
-        )  # fmt: skip
-        lost = rows["diverged"].agg(["sum", "size"])
-        lost.columns = ["diverged", "seeds"]
-        mark_diverged(axes, lost.index, lost)
+        look = {"color": colour, "marker": marker, "label": names.get(arm, arm)}
+        errors(axes, means["k"], means, "accuracy", **look)
+        mark_diverged(axes, means["k"], means)
 
 
 def _k_axis(axes: Axes, table: pd.DataFrame) -> None:

@@ -25,12 +25,9 @@ def add_label_noise(
     to draw from.
     """
     marginal = _class_counts(labels, num_classes).double()
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate={rate!r}: must lie in 0..1")
-    num_wrong = round(rate * len(labels))
-    if num_wrong and int((marginal > 0).sum()) < 2:
+    chosen = _fraction(len(labels), rate, generator)
+    if len(chosen) and int((marginal > 0).sum()) < 2:
         raise ValueError("all labels are of one class: there is no other to draw from")
-    chosen = torch.randperm(len(labels), generator=generator)[:num_wrong]
     noisy = labels.clone()
     for label in range(num_classes):
         victims = chosen[labels[chosen] == label]
@@ -51,12 +48,17 @@ def add_pair_noise(
     is not in 0..num_classes − 1.
     """
     _class_counts(labels, num_classes)
-    if not 0 <= rate <= 1:
-        raise ValueError(f"rate={rate!r}: must lie in 0..1")
-    chosen = torch.randperm(len(labels), generator=generator)[: round(rate * len(labels))]
+    chosen = _fraction(len(labels), rate, generator)
     noisy = labels.clone()
     noisy[chosen] = (labels[chosen] + 1) % num_classes
     return noisy
+
+
+def _fraction(n: int, rate: float, generator: torch.Generator) -> Tensor:
+    """Draw ``round(rate · n)`` of n places; a ValueError refuses a rate outside [0, 1]."""
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate={rate!r}: must lie in 0..1")
+    return torch.randperm(n, generator=generator)[: round(rate * n)]
 
 
 def zipf_counts(num_classes: int, largest: int, exponent: float) -> list[int]:

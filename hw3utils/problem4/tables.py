@@ -95,11 +95,6 @@ def students_table(
     return pd.DataFrame(rows)
 
 
-def precision(scored: Collection, selected: PseudoLabels) -> float:
-    """Return the fraction of D̂'s rows whose label names what the image shows."""
-    return float(scored.right(selected).double().mean())
-
-
 def mechanism_table(
     scored: Sequence[Collection],
     outcomes: Mapping[tuple[int, str, int], Outcome],
@@ -136,7 +131,7 @@ def mechanism_table(
 
 def _material(each: Collection, selected: PseudoLabels) -> dict[str, Any]:
     images = int((selected.labels_per_image > 0).sum())
-    return {"rows": len(selected), "images": images, "precision": precision(each, selected)}
+    return {"rows": len(selected), "images": images, "precision": each.precision(selected)}
 
 
 def k_table(mechanism: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +147,7 @@ def precision_curve(scored: Sequence[Collection], settings: Problem4) -> pd.Data
         for k in settings.ks:
             found = [(each, select(each, k, p)) for each in scored]
             size = sum(len(selected) for _, selected in found) / len(found)
-            mean = sum(precision(each, selected) for each, selected in found) / len(found)
+            mean = sum(each.precision(selected) for each, selected in found) / len(found)
             rows.append({"p": p, "k": k, "rows": size, "precision": mean})
     return pd.DataFrame(rows)
 

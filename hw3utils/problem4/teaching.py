@@ -54,6 +54,10 @@ class Collection:
             right |= self.second[selected.indices] == selected.labels
         return right
 
+    def precision(self, selected: PseudoLabels) -> float:
+        """Return the fraction of D̂'s rows whose label names what the image shows."""
+        return float(self.right(selected).double().mean())
+
 
 def collections(train: ImageSet, settings: Problem4) -> list[Collection]:
     """Draw D (equally many images of each class) and U for each seed."""
@@ -206,7 +210,7 @@ def mechanism_recipes(
         for k in settings.ks:
             selected = select(each, k, settings.p)
             images, true = each.pool[selected.indices], each.truth[selected.indices]
-            wrong = 1 - float(each.right(selected).double().mean())
+            wrong = 1 - each.precision(selected)
             corrupted = add_label_noise(true, wrong, each.logits.shape[1], seeded(each.seed))
             n = len(selected)
             rows = {

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from hw3utils.data.images import Splits
-from hw3utils.problem2 import answers, experiments
-from hw3utils.problem2.proposals import measures, network, scenes
+from hw3utils.problem2 import answers, experiments, tables
+from hw3utils.problem2.proposals import figures, measures, network, scenes
 from hw3utils.problem2.proposals.boxes import anchor_grid, decode, encode, inside_image, iou
 from hw3utils.problem2.proposals.suppression import non_maximum_suppression, propose
 from hw3utils.settings import Problem2
@@ -148,6 +148,18 @@ def test_the_boxes_to_follow_by_hand_hold_one_that_is_dropped_and_one_that_stays
     assert kept.tolist() == [0, 2]
 
 
+def test_suppression_by_hand_says_which_boxes_stay_on_one_object_and_why():
+    objects = torch.tensor([[0.0, 0, 10, 10], [50, 50, 70, 70]], dtype=torch.float64)
+    boxes = torch.cat([objects[:1], objects[:1] + 0.5, objects[:1] + 5, objects[1:]])
+    text = tables.by_hand(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), objects)
+    assert text.splitlines()[:2] == [
+        "- *Round 1:* keep A; drop B (IoU 0.822); 2 left.",
+        "- *Round 2:* keep C; drop nothing; 1 left.",
+    ]
+    assert "where their IoU is not greater than 0.7: A and C (0.143)." in text
+    assert "stay on" not in tables.by_hand(boxes[[0, 3]], torch.tensor([0.9, 0.8]), objects)
+
+
 def test_measuring_tells_training_from_none_and_a_second_run_trains_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("HW3_DATA", str(tmp_path))
     monkeypatch.setenv("HW3_JOBS", "1")
@@ -162,6 +174,18 @@ def test_measuring_tells_training_from_none_and_a_second_run_trains_nothing(tmp_
     for overlaps in record["rpn"]["recall"].values():
         assert all(seed == sorted(seed) for rows in overlaps.values() for seed in rows)
     assert record["rpn"]["objects"] > 5
+    five = experiments.TrainedNetworks(
+        2 * first.trained + first.trained[:1], 5 * first.measured[:1]
+    )
+    of_five = answers.record(experiments.layer_tables(), five, example, settings)
+    for rpn in (record["rpn"], of_five["rpn"]):
+        assert sum(row["objects"] for row in rpn["fired"]) == rpn["objects"], "each counted once"
+    said = answers.methods(of_five)
+    assert said.startswith("**Methods.** 5 networks") and said.endswith("n = 5.")
+    assert f"{settings.rpn_canvases} canvases of 256×256" in said
+    assert len(figures.objectness(five.measured).axes[1].lines[0].get_xdata()) == rpn["objects"]
+    for text in (answers.left_answer(of_five["rpn"]), answers.recall_answer(of_five["rpn"])):
+        assert "nan" not in text and "%" in text
 
     def refuse(*_):
         raise AssertionError("something was computed anew")

@@ -313,8 +313,8 @@ class TestExperiments:
         (scored,) = teaching.with_logits([drawn], {0: {"logits": logits}})
         fewest = int(torch.bincount(truth).min())
         few, many = (teaching.select(scored, k, 3) for k in (fewest, 2 * len(truth)))
-        assert tables.precision(scored, few) == 1.0
-        assert tables.precision(scored, many) == pytest.approx(1 / 3)
+        assert scored.precision(few) == 1.0
+        assert scored.precision(many) == pytest.approx(1 / 3)
         counts = tables.label_counts(many)
         assert counts[3] == len(truth) and counts.sum() == len(truth)
         curve = tables.precision_curve([scored], tiny)
@@ -380,9 +380,9 @@ class TestExperiments:
         logits = 9.0 * F.one_hot(torch.tensor([1, 2, 0]), 3)
         indices = torch.arange(3)
         pair = teaching.Collection(0, indices, truth, indices, truth, second, logits)
-        assert tables.precision(pair, teaching.select(pair, 1, 1)) == pytest.approx(2 / 3)
+        assert pair.precision(teaching.select(pair, 1, 1)) == pytest.approx(2 / 3)
         single = replace(pair, second=None)
-        assert tables.precision(single, teaching.select(single, 1, 1)) == 0
+        assert single.precision(teaching.select(single, 1, 1)) == 0
 
     def test_judged_numbers_must_be_among_those_that_are_tried(self):
         with pytest.raises(ValueError, match="judged_ks: \\[7\\] must be among ks too"):
@@ -410,6 +410,10 @@ class TestExperiments:
         assert sizes.pool + 10 * sizes.labelled <= sizes.n_train
         assert sizes.noise_images + 10 * sizes.probe_images <= sizes.n_train
         assert 10 * sizes.k <= sizes.pool / 2, "K of 4.3a stays well below the pool"
+        _, middle, largest = sizes.judged_ks
+        assert 10 * middle == sizes.pool, "as many as U has of a class: beyond it labels are forced"
+        assert largest == 2 * middle
+        assert sizes.student_updates * Stage.batch_size >= sizes.pool, "a whole pass over U"
         assert max(sizes.ps) <= 10
         # Pictures of two garments need partners that are in neither D nor U.
         assert sizes.pool + 20 * sizes.labelled + 100 <= sizes.n_train

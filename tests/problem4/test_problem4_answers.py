@@ -314,7 +314,7 @@ class TestTables:
             selected = teaching.select(scored, k, SETTINGS.p)
             top = table.loc[(k, teaching.SELECTED)]
             assert top["rows"] == len(selected)
-            assert top["precision"] == tables.precision(scored, selected)
+            assert top["precision"] == scored.precision(selected)
             assert table.loc[(k, teaching.TOP_CORRUPTED), "precision"] == top["precision"]
             assert table.loc[(k, teaching.TOP_TRUE), "precision"] == 1
             assert table.loc[(k, teaching.RANDOM_TRUE), "precision"] == 1

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,11 +26,12 @@ from hw3utils.problem2.proposals.measures import (
     UNTRAINED,
     ProposalExample,
 )
+from hw3utils.problem2.proposals.scenes import Canvas
 from hw3utils.problem2.proposals.suppression import Suppression, non_maximum_suppression
 from hw3utils.style import COLOURS, MARKERS
 
 _RATIO_STYLES = ("--", "-", ":")
-_SCALE_COLOURS = (COLOURS[5], COLOURS[4], COLOURS[2])
+_THREE_COLOURS = (COLOURS[5], COLOURS[4], COLOURS[2])
 _BOX, _BEFORE, _CHOSEN = COLOURS[5], COLOURS[4], COLOURS[1]  # _CHOSEN: kept, or an object's own
 _ARM_LOOKS = dict(
     zip(
@@ -67,28 +69,28 @@ def anchors(
     left.plot(positions[:, 0], positions[:, 1], ".", color="white", markersize=1.2)
     pairs = product(range(len(ratios)), range(len(scales)))
     for (ratio, scale), box in zip(pairs, position_anchors, strict=True):
-        _draw(left, [box], _SCALE_COLOURS[scale % 3], 2.0, _RATIO_STYLES[ratio % 3])
+        _draw(left, [box], _THREE_COLOURS[scale % 3], 2.0, _RATIO_STYLES[ratio % 3])
     centre = (position_anchors[0, :2] + position_anchors[0, 2:]) / 2
     left.plot(*centre, "o", color=_CHOSEN, markersize=6, markeredgecolor="white")
     left.set_title(f"The {len(position_anchors)} anchors of one of {len(positions):,} positions")
-    lines = {f"area {s}²": {"color": _SCALE_COLOURS[i % 3]} for i, s in enumerate(scales)}
+    lines = {f"area {s}²": {"color": _THREE_COLOURS[i % 3]} for i, s in enumerate(scales)}
     for index, ratio in enumerate(ratios):
         look = {"color": "black", "linestyle": _RATIO_STYLES[index % 3]}
         lines[f"height:width {ratio:g}"] = look
-    _legend(left, lines, -0.01, columns=2)
+    _legend(left, lines, loc="upper center", bbox_to_anchor=(0.5, -0.01))
 
     _show(right, image, margin=80)
     right.set_title(f"The {len(positives)} positive anchors inside the image")
     lines = {}
-    nearest = [int(iou(box[None], _stack(objects)).argmax()) for box in positives]
+    nearest = iou(positives, torch.stack([*objects.values()])).argmax(dim=1).tolist()
     for index, (name, own) in enumerate(objects.items()):
-        colour = (COLOURS[5], COLOURS[4], COLOURS[2])[index % 3]
+        colour = _THREE_COLOURS[index % 3]
         mine = [box for box, number in zip(positives, nearest, strict=True) if number == index]
         _draw(right, mine, colour, 1.2)
         _draw(right, [own], colour, 3.2, "--")
         lines[f"{name}: {len(mine)} anchors"] = {"color": colour}
     lines["the object as marked"] = {"color": "black", "linestyle": "--", "linewidth": 3.2}
-    _legend(right, lines, -0.01, columns=2)
+    _legend(right, lines, loc="upper center", bbox_to_anchor=(0.5, -0.01))
     return figure
 
 
@@ -100,7 +102,7 @@ def canvases(examples: Sequence[ProposalExample], count: int = 10) -> Figure:
         best = example.proposals.clipped[example.proposals.kept[:count]]
         objects = example.canvas.objects
         hit = (iou(best, objects) >= HALF).any(dim=0)
-        _show(axis, _grey(example))
+        _show(axis, picture(example.canvas))
         _draw(axis, objects, _CHOSEN, 2.0, "--")
         _draw(axis, best, _BOX, 1.4)
         axis.set_title(f"{int(hit.sum())} of {len(objects)} objects found")
@@ -108,7 +110,7 @@ def canvases(examples: Sequence[ProposalExample], count: int = 10) -> Figure:
         "object's own box": {"color": _CHOSEN, "linestyle": "--"},
         f"the {count} best proposals": {"color": _BOX},
     }
-    _figure_legend(figure, lines)
+    _legend(figure, lines)
     return figure
 
 
@@ -121,7 +123,7 @@ def proposal(example: ProposalExample, steps: dict[str, Tensor]) -> Figure:
     figure, axes = plt.subplots(1, len(steps), figsize=size, squeeze=False)
     before = []
     for axis, (name, box) in zip(axes[0], steps.items(), strict=True):
-        _show(axis, _grey(example), margin=25)
+        _show(axis, picture(example.canvas), margin=25)
         _draw(axis, example.canvas.objects, _CHOSEN, 1.2)
         _draw(axis, before, _BEFORE, 1.8, "--")
         _draw(axis, [box], _BOX, 2.4)
@@ -134,7 +136,7 @@ def proposal(example: ProposalExample, steps: dict[str, Tensor]) -> Figure:
         "the step before": {"color": _BEFORE, "linestyle": "--"},
         "object's own box": {"color": _CHOSEN},
     }
-    _figure_legend(figure, lines, columns=3)
+    _legend(figure, lines, columns=3)
     return figure
 
 
@@ -174,7 +176,7 @@ def suppression(
         axis.set_title(f"Left at IoU threshold {threshold:g}: {len(kept)} boxes")
     kept = {"color": _CHOSEN, "linewidth": 2.2}
     lines = {"before suppression, or dropped": {"color": _BOX}, "kept": kept}
-    _legend(grid[1, 1], lines, -0.02, columns=2)
+    _legend(grid[1, 1], lines, loc="upper center", bbox_to_anchor=(0.5, -0.02))
     return figure
 
 
@@ -191,7 +193,7 @@ def training(histories: Sequence[dict[str, list[float]]]) -> Figure:
         "training canvases": {"color": COLOURS[0]},
         "canvases of unseen garments": {"color": COLOURS[1]},
     }
-    _figure_legend(figure, lines)
+    _legend(figure, lines)
     return figure
 
 
@@ -219,30 +221,32 @@ def recall(measured: Sequence[dict[str, Any]]) -> Figure:
         words.get(arm, arm): look | {"marker": MARKERS[index], "markersize": 4}
         for index, (arm, look) in enumerate(_ARM_LOOKS.items())
     }
-    _figure_legend(figure, lines, columns=3)
+    _legend(figure, lines, columns=3)
     return figure
 
 
 def objectness(measured: Sequence[dict[str, Any]]) -> Figure:
-    """Draw the scores of what suppression at 0.7 leaves, and how many boxes fire for an object."""
+    """Draw the scores of what suppression at 0.7 leaves, and how many boxes fire for an object.
+
+    ``measured`` as in `recall`; both panels show means over seeds, with a dot for each object.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8))
     looks = {"background": "#999999", "object": COLOURS[1]}
     for name, colour in looks.items():
-        counts = np.array([result["histogram"][name] for result in measured]).sum(axis=0)
+        counts = np.mean([result["histogram"][name] for result in measured], axis=0)
         left.stairs(counts, np.linspace(0, 1, len(counts) + 1), color=colour, linewidth=2)
     left.set(title="Boxes left at 0.7, by objectness", xlabel="objectness", yscale="log")
-    left.set_ylabel("boxes (log scale)")
-    objects = [row for result in measured for row in result["objects"]]
-    sides = np.array([row["side"] for row in objects])
-    stages = {
-        "before": (np.array([row["fired"] for row in objects]), COLOURS[0]),
-        "after": (np.array([row["kept"]["0.7"] for row in objects]), COLOURS[4]),
-    }
-    for fired, colour in stages.values():
+    left.set_ylabel("boxes, mean over networks (log)")
+    sides = [row["side"] for row in measured[0]["objects"]]  # the same objects for each seed
+    before, after = (
+        np.mean([[count(row) for row in result["objects"]] for result in measured], axis=0)
+        for count in (lambda row: row["fired"], lambda row: row["kept"]["0.7"])
+    )
+    for fired, colour in ((before, COLOURS[0]), (after, COLOURS[4])):
         right.plot(sides, fired, ".", color=colour, markersize=3.5, alpha=0.5)
     right.set_yscale("symlog", linthresh=1)
     right.set(title="Boxes that fire for one object", xlabel="object's longer side [pixels]")
-    right.set_ylabel("boxes (log scale above 1)")
+    right.set_ylabel("boxes, mean over networks (log above 1)")
     right.set_ylim(bottom=-0.2)
     lines = {
         "on no object (IoU < 0.5)": {"color": looks["background"]},
@@ -250,24 +254,13 @@ def objectness(measured: Sequence[dict[str, Any]]) -> Figure:
         "before suppression": {"color": COLOURS[0], "linestyle": "", "marker": "."},
         "after suppression at 0.7": {"color": COLOURS[4], "linestyle": "", "marker": "."},
     }
-    _figure_legend(figure, lines, columns=4)
+    _legend(figure, lines, columns=4)
     return figure
 
 
-def _stack(objects: dict[str, Tensor]) -> Tensor:
-    """Return named boxes as m×4."""
-    return next(iter(objects.values())).new_tensor([box.tolist() for box in objects.values()])
-
-
-def _grey(example: ProposalExample) -> np.ndarray:
-    """Return a canvas as a picture, H×W×3."""
-    return example.canvas.image.expand(3, -1, -1).permute(1, 2, 0).numpy()
-
-
-def _figure_legend(figure: Figure, lines: dict[str, dict[str, Any]], columns: int = 2) -> None:
-    """Write a legend of these labels and looks below a whole figure."""
-    handles = [Line2D([], [], label=label, **look) for label, look in lines.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+def picture(canvas: Canvas) -> np.ndarray:
+    """Return a canvas as an image, H×W×3."""
+    return canvas.image.expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
 def _show(axis: Axes, image: np.ndarray, margin: int = 0) -> None:
@@ -286,7 +279,9 @@ def _draw(axis: Axes, boxes: Sequence[Tensor], colour: str, width: float, style:
         axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
 
 
-def _legend(axis: Axes, lines: dict[str, dict[str, Any]], top: float, columns: int) -> None:
-    """Write a legend of these labels and looks below a panel; its ``top`` in panel heights."""
+def _legend(
+    below: Figure | Axes, lines: dict[str, dict[str, Any]], columns: int = 2, **place: Any
+) -> None:
+    """Write a legend of these labels and looks below a figure, or at a ``place`` of a panel."""
     handles = [Line2D([], [], label=label, **look) for label, look in lines.items()]
-    axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, top), ncols=columns)
+    below.legend(handles=handles, ncols=columns, **({"loc": "outside lower center"} | place))
