@@ -67,20 +67,15 @@ def percentages(means: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame
     texts = {}
     for name, heading in columns.items():
         pairs = zip(means[name], means[f"{name}_sd"], strict=True)
-        texts[heading] = [_with_spread(100 * mean, 100 * sd, ".1f") for mean, sd in pairs]
+        texts[heading] = [_with_spread(100 * mean, 100 * sd) for mean, sd in pairs]
     return pd.DataFrame(texts)
 
 
-def points(mean: float, sd: float) -> str:
-    """Return a difference in points with its sign, and its spread where there are seeds."""
-    return _with_spread(mean, sd, "+.1f").replace("-", "−")
-
-
-def _with_spread(mean: float, sd: float, form: str) -> str:
+def _with_spread(mean: float, sd: float) -> str:
     """Return a mean, and its standard deviation unless that is NaN, as it is with one seed."""
     if pd.isna(mean):
         return "unknown"
-    return f"{mean:{form}}" if pd.isna(sd) else f"{mean:{form}} ± {sd:.1f}"
+    return f"{mean:.1f}" if pd.isna(sd) else f"{mean:.1f} ± {sd:.1f}"
 
 
 def machine(found: dict[str, Any]) -> str:

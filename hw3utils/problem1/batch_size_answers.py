@@ -25,7 +25,6 @@ from hw3utils.training.intervals import Interval, mean_interval, paired_differen
 from hw3utils.training.runs import FitResult
 
 LAWS = (SHRINKING, ROOT, QUARTER)
-_NAN = (np.nan,) * 3
 
 
 def in_points(found: Interval) -> str:
@@ -147,10 +146,12 @@ def _points(fraction: Interval) -> str:
 
 def nats(found: Interval, sign: str = "") -> str:
     """Return a loss, with a sign where it is a difference, and its interval where there is one."""
-    text = f"{found.mean:{sign}.4f} nats"
-    if not np.isnan(found.low):
-        text += f" ({found.low:{sign}.4f} to {found.high:{sign}.4f})"
-    return text.replace("-", "−")
+    return _told(found, f"{sign}.4f", " nats")
+
+
+def _told(found: Interval, form: str, unit: str = "") -> str:
+    reach = "" if np.isnan(found.low) else f" ({found.low:{form}} to {found.high:{form}})"
+    return f"{found.mean:{form}}{unit}{reach}".replace("-", "−")
 
 
 def answer_batch_size(
@@ -166,18 +167,8 @@ def answer_batch_size(
         From `experiments.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
     """
     growing, control = arms[GROWING], arms[CONTROL]
-    distances = tables.law_distances(arms, (*LAWS, CONTROL))
-    by_law = {
-        law: mean_interval(found.to_numpy())
-        for law, found in distances.groupby("law", sort=False)["distance"]
-    }
-    rivals = {
-        law: paired_difference(distances, "distance", law, SHRINKING, by="law")
-        for law in (ROOT, QUARTER)
-    }
+    by_law, rivals = _distances(arms)
     signs = {found.sign for found in rivals.values()}
-    between = tables.seed_distances(growing)
-    null = Interval(np.mean(between), min(between), max(between)) if between else Interval(*_NAN)
 
     def compared(column: str, arm: str) -> Interval:
         return paired_difference(scores, column, arm, EQUAL_EPOCHS)
@@ -215,12 +206,39 @@ def answer_batch_size(
         train_difference=compared("train_accuracy", GROWING),
         seeds=len(growing),
         laws={
-            "doubled": null,
+            "doubled": _between_seeds(growing),
             "√2": by_law[ROOT],
             "halved": by_law[SHRINKING],
             "quarter": by_law[QUARTER],
         },
     )
+
+
+def _distances(
+    arms: Mapping[str, Sequence[FitResult]],
+) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """Return the distances of laws and control from the growing batch, and those of the rivals.
+
+    A rival's is minus that of halving, paired by seed. All in nats.
+    """
+    found = tables.law_distances(arms, (*LAWS, CONTROL))
+    by_law = {
+        law: mean_interval(each.to_numpy())
+        for law, each in found.groupby("law", sort=False)["distance"]
+    }
+    rivals = {
+        law: paired_difference(found, "distance", law, SHRINKING, by="law")
+        for law in (ROOT, QUARTER)
+    }
+    return by_law, rivals
+
+
+def _between_seeds(growing: Sequence[FitResult]) -> Interval:
+    """Return the mean, lowest and highest distance of two seeds; NaN where there is only one."""
+    between = tables.seed_distances(growing)
+    if not between:
+        return Interval(np.nan, np.nan, np.nan)
+    return Interval(np.mean(between), min(between), max(between))
 
 
 def noise_answer(noise: pd.DataFrame, num_images: int) -> str:
@@ -283,22 +301,17 @@ def same_noise_answer(runs: Sequence[FitResult]) -> tuple[str, int | None]:
         text = f"{start} cannot be told from that at batch size 64 from any size on.**"
     else:
         text = f"{start} part from batch size {parted:,} on.**"
-    by = "; ".join(f"{size:,}: {_percent(apart[size])}" for size in sizes if size not in failed)
+    by = "; ".join(
+        f"{size:,}: {_told(_in_percent(apart[size]), '+.0f', ' %')}"
+        for size in sizes
+        if size not in failed
+    )
     text += f" Validation loss, a mean over the epochs, against that at 64: at {by}."
     return text + (f" Runs failed at {_sizes(failed)}." if failed else ""), parted
 
 
-def _change(found: Interval) -> str:
-    """Return a difference of losses with its sign, and its interval where there is one."""
-    reach = "" if np.isnan(found.low) else f" ({found.low:+.3f} to {found.high:+.3f})"
-    return f"{found.mean:+.3f}{reach}".replace("-", "−")
-
-
-def _percent(log_ratio: Interval) -> str:
-    """Return a ratio in percent more or less, with its interval where there is one."""
-    mean, low, high = (f"{100 * (np.exp(value) - 1):+.0f}" for value in log_ratio)
-    reach = "" if np.isnan(log_ratio.low) else f" ({low} to {high})"
-    return f"{mean} %{reach}".replace("-", "−")
+def _in_percent(log_ratio: Interval) -> Interval:
+    return Interval(*(100 * (np.exp(value) - 1) for value in log_ratio))
 
 
 def _sizes(batch_sizes: Iterable[int]) -> str:
@@ -313,6 +326,6 @@ def same_updates_answer(runs: Sequence[FitResult]) -> str:
     words = {1: "a higher", -1: "a lower", 0: "no demonstrably different"}[found.sign]
     return (
         f"With as many updates at the same rate, batch size {sizes[-1]} ends with {words} "
-        f"validation loss than {sizes[0]}: {_change(found)} nats."
+        f"validation loss than {sizes[0]}: {_told(found, '+.3f')} nats."
         + (" So the sum of the learning rates does not decide alone." if found.sign else "")
     )

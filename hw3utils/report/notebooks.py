@@ -5,6 +5,7 @@ go into the run's output folder. What makes a run the committed one is in `publi
 """
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,6 +84,7 @@ def run_notebook(problem: str, output: Path, parameters: Mapping[str, Any]) -> P
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what fails is said here, once
     output.mkdir(parents=True, exist_ok=True)
     target = output / f"{problem}.ipynb"
     try:

@@ -153,7 +153,16 @@ def _notebook_blocks(notebook: NotebookNode, folder: Path, *options: str) -> lis
                 output["data"] = {kind: data[kind]}
     options = ("--extract-media=.", "--ipynb-output=all", *options)
     blocks = _read(nbformat.writes(cleaned), _NOTEBOOK, folder, *options)
+    for content in _contents(blocks, "Div"):
+        content[1] = [read for block in content[1] for read in _markdown_read(block, folder)]
     return [inner for block in blocks for inner in _unwrapped(block)]
+
+
+def _markdown_read(block: Block, folder: Path) -> list[Block]:
+    """Return a block as it is, unless it is an output in Markdown: pandoc leaves those unread."""
+    if block["t"] == "RawBlock" and block["c"][0] == "markdown":
+        return _read(block["c"][1], _MARKDOWN, folder)
+    return [block]
 
 
 def _unwrapped(block: Block) -> list[Block]:
@@ -248,7 +257,7 @@ def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]], fold
     runs["from"] = [part.run for part in parts.values()]
     return (
         f"# {_TITLE}\n\nThe answers at a glance, for {int(answers['points'].sum())} points, each "
-        f"computed from a run: {_whose(parts)}.\n\n"
+        f"computed from {_whose(parts)}.\n\n"
         f'<div class="pictures">\n{"".join(shown)}</div>\n\n'
         f'<div class="answers">\n\n{markdown(brief)}\n\n</div>\n\n'
         f"## The longer answers in full\n\n{markdown(longer)}\n\n"
@@ -260,7 +269,8 @@ def _whose(parts: dict[str, Part]) -> str:
     """Return in half a sentence which runs the first page is of."""
     if len(whose := {part.run for part in parts.values()}) == 1:
         return whose.pop()
-    return ", ".join(f"Problem {problem[-1]} from {part.run}" for problem, part in parts.items())
+    each = (f"Problem {problem[-1]} of {part.run}" for problem, part in parts.items())
+    return f"the results of a run: {', '.join(each)}"
 
 
 def _picture(notebook: NotebookNode, name: str, folder: Path) -> str | None:

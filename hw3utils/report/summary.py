@@ -4,7 +4,6 @@ Numbers and verdicts are computed from the results; only what a question asks in
 here.
 """
 
-import math
 import re
 from typing import Any
 
@@ -19,7 +18,7 @@ from hw3utils.problem4 import answers as problem4
 from hw3utils.problem4 import comparisons
 from hw3utils.problem4.teaching import HARD, SELECTED, TUNED
 from hw3utils.problem4.wording import in_points
-from hw3utils.text import committed_results, machine, markdown, points
+from hw3utils.text import committed_results, machine, markdown
 
 WRITE_UPS = (
     "The write-ups of Problems 2 and 4 are the committed ones: their numbers are those of the "
@@ -37,6 +36,7 @@ _PROBLEMS = {  # title, points, and the question whose answer stands for it
     "problem3": ("Transfer learning", 25, "3.2b"),
     "problem4": ("Weakly and semi-supervised learning", 20, "4.3a"),
 }
+_NONE = "none for this network"
 _LINE = 170  # characters of an answer in brief, where it must be shortened
 _ANSWERS = {"problem1": problem1, "problem2": problem2, "problem3": problem3, "problem4": problem4}
 
@@ -209,72 +209,101 @@ def published_beside() -> str:
     and Zisserman 2014, Table 2; Grill et al. 2020, Table 3 (ResNet-50, ImageNet weights);
     Mahajan et al. 2018; Yalniz et al. 2019 (ImageNet, ResNet-50 student, YFCC-100M).
     """
-    one, two, three, four = map(committed_results, _ANSWERS)
-    finetuned = max(three["finetune"].values(), key=lambda score: score["validation"])
-    last_layer = max(three["last_layer"].values(), key=lambda score: score["validation"])
-    size = three["protocol"]
-    small = f"{three['dataset']}, {size['images']:,} images, {three['image_size']} px"
-    published = _GRILL.get(three["dataset"], ("no such table known here",) * 2)
-    differences = pd.DataFrame(four["differences"])
+    found = {problem: committed_results(problem) for problem in _ANSWERS}
+    one, two, three, four = found.values()
+    rows = [*_beside_1(one), *_beside_2(two), *_beside_3(three), *_beside_4(four)]
+    frame = pd.DataFrame(rows, columns=["question", "here", "published"])
+    finetuned, last_layer = (_selected(three[kind])["seeds"] for kind in ("finetune", "last_layer"))
+    return (
+        f"{markdown(frame)}\n\n± is the standard deviation over seeds: {one['settings']['seeds']} "
+        f"in Problem 1, {finetuned} of finetuning and {last_layer} of the last layer in Problem 3, "
+        f"{four['settings']['label_seeds']} in 4.2, {four['settings']['student_seeds']} in 4.3; "
+        f"with one seed it is unknown. In brackets: 95 % interval, paired by seed; in Problem 4 "
+        f"all intervals of a question hold together. {_machines(found)}"
+    )
 
-    def told(measure: str, first: str, second: str) -> str:
-        return in_points(comparisons.difference(differences, measure, first, second))
 
-    noise = comparisons.noisy
-    losses = [told(comparisons.LINEAR, noise(rate), noise(0)) for rate in (0.1, 0.25)]
-    after = comparisons.transfer(comparisons.AFTER, "all")
-    gains = [told(after, rule, "natural") for rule in ("square root", "uniform")]
-    student = [told(problem4.SMALL, arm, TUNED) for arm in (SELECTED, HARD)]
-    cyclical = _accuracy(one["test_accuracy"]["cyclical"], one["test_sd"]["cyclical"])
-    compared = one["batch_size_answer"]
-    growing = _paired(compared["accuracy_difference"], *_bounds(compared, "accuracy"))
-    from_64 = _paired(compared["stable_difference"], *_bounds(compared, "stable"))
-    scales = [f"{stage['value']:,.0f}" for stage in one["noise_scales"].values() if stage["value"]]
-    rows = [
-        ("1.1 lr_min and lr_max", f"{one['lr_min']:.2g} and {one['lr_max']:.2g}",
-         "none for this network"),
-        ("1.2 test accuracy, cyclical rate", cyclical,
+def _beside_1(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    compared = found["batch_size_answer"]
+    scales = [f"{each['value']:,.0f}" for each in found["noise_scales"].values() if each["value"]]
+    return [
+        ("1.1 lr_min and lr_max", f"{found['lr_min']:.2g} and {found['lr_max']:.2g}", _NONE),
+        ("1.2 test accuracy, cyclical rate",
+         _accuracy(found["test_accuracy"]["cyclical"], found["test_sd"]["cyclical"]),
          "0.887 to 0.892 plain, 0.90 to 0.91 with a good schedule"),
-        ("1.3 test accuracy, growing batch against cyclical, equal epochs (points)", growing,
-         "none for this network"),
-        ("1.3 the same, for the batch that grows from 64 on (points)", from_64,
-         "none for this network"),
+        ("1.3 test accuracy, growing batch against cyclical, equal epochs (points)",
+         _paired(compared, "accuracy"), _NONE),
+        ("1.3 the same, for the batch that grows from 64 on (points)",
+         _paired(compared, "stable"), _NONE),
         ("1.3 gradient noise scale after stage 1, at the end", f"{scales[0]}, {scales[-1]} images",
-         "none for this network"),
-        ("2.1 AlexNet, parameters", f"{two['alexnet_parameters']['grouped']:,}",
+         _NONE),
+    ]  # fmt: skip
+
+
+def _beside_2(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [
+        ("2.1 AlexNet, parameters", f"{found['alexnet_parameters']['grouped']:,}",
          "about 60 million"),
-        ("2.2 VGG-19, parameters with biases", f"{two['vgg19_parameters']:,}", "144 million"),
-        (f"3.1 finetuned ({small})", _accuracy(finetuned["test"], finetuned["test_sd"]),
+        ("2.2 VGG-19, parameters with biases", f"{found['vgg19_parameters']:,}", "144 million"),
+    ]  # fmt: skip
+
+
+def _beside_3(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    images = f"{found['protocol']['images']:,} images"
+    here = f"{found['dataset']}, {images}, {found['image_size']} px"
+    published = _GRILL.get(found["dataset"], ("no such table known here",) * 2)
+    finetuned, last_layer = (_selected(found[kind]) for kind in ("finetune", "last_layer"))
+    return [
+        (f"3.1 finetuned ({here})", _accuracy(finetuned["test"], finetuned["test_sd"]),
          published[0]),
         ("3.2 last layer alone (the same)", _accuracy(last_layer["test"], last_layer["test_sd"]),
          published[1]),
-        ("4.2a 10 % and 25 % noise (points)", ", ".join(losses), "less than 1, about 2 lost"),
-        ("4.2b square root and uniform (points)", ", ".join(gains), "5 to 6 % gained"),
-        ("4.3a student against D alone, tuned: top K, all of U (points)", ", ".join(student),
+    ]  # fmt: skip
+
+
+def _selected(scores: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the scores of the learning rate that is best on validation images."""
+    return max(scores.values(), key=lambda score: score["validation"])
+
+
+def _beside_4(found: dict[str, Any]) -> list[tuple[str, str, str]]:
+    differences = pd.DataFrame(found["differences"])
+
+    def told(measure: str, pairs: list[tuple[str, str]]) -> str:
+        return ", ".join(
+            in_points(comparisons.difference(differences, measure, *pair)) for pair in pairs
+        )
+
+    noise, after = comparisons.noisy, comparisons.transfer(comparisons.AFTER, "all")
+    return [
+        ("4.2a 10 % and 25 % noise (points)",
+         told(comparisons.LINEAR, [(noise(rate), noise(0)) for rate in (0.1, 0.25)]),
+         "less than 1, about 2 lost"),
+        ("4.2b square root and uniform (points)",
+         told(after, [(rule, "natural") for rule in ("square root", "uniform")]),
+         "5 to 6 % gained"),
+        ("4.3a student against D alone, tuned: top K, all of U (points)",
+         told(problem4.SMALL, [(arm, TUNED) for arm in (SELECTED, HARD)]),
          "79.3 against 76.4: +2.9"),
     ]  # fmt: skip
-    frame = pd.DataFrame(rows, columns=["question", "here", "published"])
-    repeated = four["settings"]
-    return (
-        f"{markdown(frame)}\n\n± is the standard deviation over seeds: {one['settings']['seeds']} "
-        f"in Problem 1, {finetuned['seeds']} of finetuning and {last_layer['seeds']} of the last "
-        f"layer in Problem 3, {repeated['label_seeds']} in 4.2, {repeated['student_seeds']} in "
-        f"4.3; with one seed it is unknown. In brackets: 95 % interval, paired by seed; in Problem "
-        f"4 all intervals of a question hold together. Problem 1: {machine(one)}. Problem 3: "
-        f"{machine(three)}. Problem 4: {machine(four)}."
+
+
+def _machines(found: dict[str, dict[str, Any]]) -> str:
+    """Return in a sentence or several which problems were run where."""
+    where: dict[str, list[str]] = {}
+    for problem, results in found.items():
+        where.setdefault(machine(results), []).append(problem[-1])
+    return " ".join(
+        f"Problem{'s' if len(names) > 1 else ''} {', '.join(names)}: {place}."
+        for place, names in where.items()
     )
 
 
-def _bounds(found: dict[str, Any], name: str) -> tuple[float | None, float | None]:
-    return found[f"{name}_low"], found[f"{name}_high"]
-
-
-def _paired(mean: float, low: float | None, high: float | None) -> str:
+def _paired(found: dict[str, Any], name: str) -> str:
     """Return a difference of fractions in points, with its interval where there is one."""
-    text = points(100 * mean, math.nan)
-    return (
-        text if low is None else f"{text} ({100 * low:+.1f} to {100 * high:+.1f})".replace("-", "−")
-    )
+    mean, low, high = (found[f"{name}_{part}"] for part in ("difference", "low", "high"))
+    reach = "" if low is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * mean:+.1f}{reach}".replace("-", "−")
 
 
 def _accuracy(mean: float, sd: float | None) -> str:

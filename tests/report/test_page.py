@@ -5,6 +5,7 @@ import re
 import shutil
 from html import unescape
 
+import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -157,6 +158,25 @@ def test_the_page_needs_no_network(html):
 def test_outputs_are_shown_in_their_richest_form(html):
     assert "IPython.core.display" not in html
     assert html.count("<table") > 40
+
+
+def test_outputs_in_markdown_are_read_and_shown(html):
+    """The computed answers among them."""
+
+    def letters(text):
+        return re.sub(r"[^A-Za-z]", "", text)
+
+    shown = letters(unescape(re.sub(r"<[^>]+>", "", html)))
+    outputs = [
+        "".join(output.data["text/markdown"])
+        for problem in notebooks.PROBLEMS
+        for cell in nbformat.read(paths.notebooks_dir() / f"{problem}.ipynb", as_version=4).cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
+    assert len(outputs) > 20
+    for text in outputs:
+        assert letters(text)[:60] in shown, text
 
 
 def test_no_run_folder_and_no_browser_are_said_plainly(tmp_path, written, monkeypatch, capsys):
