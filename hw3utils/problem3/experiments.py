@@ -189,16 +189,15 @@ def compare_outcomes(
 ) -> dict[tuple[str, bool, int], Finetuned]:
     """Finetune small runs in bf16 and in float32, by approach, whether it is bf16, and seed.
 
-    They are judged on the validation images: the test set stays shut. ``heads`` as `finetunings`
-    takes them. Nothing is compared where the dataset has too few images.
+    Of plain finetuning, whose gradients bf16 changes more than those of frozen statistics. They are
+    judged on the validation images: the test set stays shut. ``heads`` as `finetunings` takes them.
+    Nothing is compared where the dataset has too few images.
     """
     size = ARITHMETIC_SIZE
     if len(setup.parts.train) < size.images:
         return {}
     runs = [
-        Arm(approach, *size, RATES[approach], seed)
-        for approach in (ALL_LAYERS, PROBE_FROZEN)
-        for seed in range(settings.arithmetic_seeds)
+        Arm(ALL_LAYERS, *size, RATES[ALL_LAYERS], seed) for seed in range(settings.arithmetic_seeds)
     ]
     wanted = {
         (arm.approach, bf16, arm.seed): run
