@@ -284,6 +284,7 @@ class Problem3(Settings):
             "finetune_seeds": 1,
             "curve": ((640, 32), (2_560, 8), (10_240, 2)),
             "longer": (),
+            "more_arms": 1,
             "compared_sizes": (32, 64, 96),
             "compared_images": 2_560,
         },

@@ -226,6 +226,7 @@ class TestVerdict:
             "image_size": 32, "protocol": {"images": 8, "epochs": 2},
             "finetune": {"0.001": dead, "0.01": score, "0.1": dead}, "last_layer": {"1": score},
             "winner": {"text": ""}, "crossing": {"text": ""}, "plain_crossing": {"text": ""},
+            "settings": {"curve": [[4, 2], [8, 1]]},
         }  # fmt: skip
         given, best = (row[2] for row in answers.report_rows(found)[1:3])
         assert "(diverged)" in given
