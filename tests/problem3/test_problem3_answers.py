@@ -329,7 +329,8 @@ def found():
 
 class TestCommittedRun:
     def test_it_holds_every_rate_and_hangs_together(self, found):
-        assert found["settings"]["changed"] == []
+        assert found["profile"] == "overnight" and found["settings"]["changed"] == []
+        assert {row["seed"] for row in found["curve"]} >= {0, 1, 2}
         assert set(found["finetune"]) == {"0.001", "0.01", "0.1"}
         assert set(found["last_layer"]) == {"1", "0.1", "0.01", "0.001"}
         for row in [*found["finetune"].values(), *found["last_layer"].values(), *found["curve"]]:
