@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER, PROBE_TRAINED, Arm, Setup, Size
+from hw3utils.problem3.experiments import (
+    ALL_LAYERS,
+    HEAD_FROZEN,
+    LAST_LAYER,
+    PROBE_TRAINED,
+    Arm,
+    Setup,
+    Size,
+)
 from hw3utils.problem3.finetuning import Finetuned
 from hw3utils.problem3.tables import accuracy, best_row, told
 from hw3utils.settings import Problem3
@@ -203,8 +211,8 @@ def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) ->
 
     ``mechanism`` has rows of `tables.differences`: adapted statistics with a new and with the old
     last layer against the last layer alone, frozen against trained statistics, and trained
-    statistics against the last layer alone; single seeds may follow. ``moved`` is
-    `tables.moved_table`.
+    statistics against the last layer alone; single seeds, against plain finetuning, may follow.
+    ``moved`` is `tables.moved_table`.
     """
     rows = mechanism.to_dict("records")
     expected = ((0, -1), (1, -1), (2, 1))
@@ -212,6 +220,12 @@ def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) ->
         f"{'as predicted' if told(rows[i]) == sign else 'NOT as predicted'}: {rows[i]['first']} "
         f"minus {rows[i]['second']}: {difference_words(rows[i])}"
         for i, sign in expected
+    ]
+    lines += [
+        f"{'NOT as predicted' if told(row) > 0 else 'as predicted'}: {row['first']} minus "
+        f"{row['second']}: {difference_words(row)}"
+        for row in rows
+        if row["first"].startswith(HEAD_FROZEN)
     ]
     at_size = (moved["images"] == size.images) & (moved["epochs"] == size.epochs)
     trained = moved[at_size & (moved["approach"] == PROBE_TRAINED)].iloc[0]

@@ -14,6 +14,7 @@ from hw3utils.data.images import ImageSet
 from hw3utils.problem3 import answers, figures, head_experiments, resnet, tables
 from hw3utils.problem3.experiments import (
     ALL_LAYERS,
+    HEAD_FROZEN,
     LAST_LAYER,
     PROBE_FROZEN,
     PROBE_TRAINED,
@@ -264,6 +265,11 @@ class TestSentences:
         words = answers.mechanism_words(told, moved, SIZES[1])
         assert words.count("- as predicted") == 3 and "NOT" not in words
         assert "moved by 1.00% of their length" in words and "features by 100%" in words
+        helped = {"first": f"{HEAD_FROZEN} at 0.001", "second": "plain"} | up
+        with_fourth = answers.mechanism_words(
+            pd.concat([told, pd.DataFrame([helped])], ignore_index=True), moved, SIZES[1]
+        )
+        assert with_fourth.count("NOT as predicted") == 1, "freezing alone was to be of no help"
         refused = pd.DataFrame([names | up, names | down, names | up | {"low": -1.0}])
         assert answers.mechanism_words(refused, moved, SIZES[1]).count("NOT as predicted") == 2
 
