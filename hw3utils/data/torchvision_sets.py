@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets as tv
 
 from hw3utils.data import downloads
 from hw3utils.data.artefacts import told_in_one_line
@@ -27,17 +26,18 @@ def load(name: str, size: int, data_dir: Path) -> OfficialParts:
     Raises a `downloads.SourcesExhaustedError` where the files are not in the data folder and
     torchvision cannot fetch them.
     """
+    import torchvision.datasets
+
     wanted = _SETS[name]
     folder = data_dir / "torchvision" / name
-    opened = [
-        None if part is None else _opened(name, wanted.kind, part, folder) for part in wanted.parts
-    ]
+    kind = getattr(torchvision.datasets, wanted.kind)
+    opened = [None if part is None else _opened(name, kind, part, folder) for part in wanted.parts]
     parts = [None if part is None else wanted.read(part, size) for part in opened]
-    return OfficialParts(*parts, _tracks(opened[0]) if wanted.kind is tv.GTSRB else None)
+    return OfficialParts(*parts, _tracks(opened[0]) if name == "gtsrb" else None)
 
 
-def _tracks(dataset: tv.GTSRB) -> Tensor:
-    """Return each image's track: some 30 frames of one sign, in files CLASS/TRACK_FRAME.ppm."""
+def _tracks(dataset: Any) -> Tensor:
+    """Return each image's track in GTSRB: some 30 frames of a sign, in files CLASS/TRACK_FRAME."""
     files = [Path(file) for file, _ in dataset._samples]
     tracks = [(file.parent.name, file.name.partition("_")[0]) for file in files]
     numbers = {track: number for number, track in enumerate(sorted(set(tracks)))}
@@ -77,7 +77,7 @@ def _from_svhn(dataset: Any, size: int) -> ImageSet:
 
 def _from_files(dataset: Any, size: int) -> ImageSet:
     """Read a set of image files with its own labels; classes without a name are numbered from 1."""
-    if isinstance(dataset, tv.GTSRB):
+    if type(dataset).__name__ == "GTSRB":
         files, labels = zip(*dataset._samples, strict=True)
         num_classes = 43
     else:
@@ -91,7 +91,7 @@ def _from_files(dataset: Any, size: int) -> ImageSet:
 class _Set(NamedTuple):
     """How torchvision names a set's parts (None: there is no such part), and how it is read."""
 
-    kind: Callable[..., Any]
+    kind: str  # its class in torchvision.datasets
     read: Callable[[Any, int], ImageSet]
     parts: tuple[dict[str, Any] | None, ...]
 
@@ -99,11 +99,11 @@ class _Set(NamedTuple):
 _TWO = ({"split": "train"}, None, {"split": "test"})
 _THREE = ({"split": "train"}, {"split": "val"}, {"split": "test"})
 _SETS = {
-    "cifar100": _Set(tv.CIFAR100, _from_arrays, ({"train": True}, None, {"train": False})),
-    "dtd": _Set(tv.DTD, _from_files, _THREE),
-    "flowers102": _Set(tv.Flowers102, _from_files, _THREE),
-    "aircraft": _Set(tv.FGVCAircraft, _from_files, _THREE),
-    "gtsrb": _Set(tv.GTSRB, _from_files, _TWO),
-    "svhn": _Set(tv.SVHN, _from_svhn, _TWO),
+    "cifar100": _Set("CIFAR100", _from_arrays, ({"train": True}, None, {"train": False})),
+    "dtd": _Set("DTD", _from_files, _THREE),
+    "flowers102": _Set("Flowers102", _from_files, _THREE),
+    "aircraft": _Set("FGVCAircraft", _from_files, _THREE),
+    "gtsrb": _Set("GTSRB", _from_files, _TWO),
+    "svhn": _Set("SVHN", _from_svhn, _TWO),
 }
 NAMES = tuple(_SETS)

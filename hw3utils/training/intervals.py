@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 
 class Interval(NamedTuple):
@@ -36,7 +36,7 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:
     if len(numbers) == 1:
         return Interval(mean, np.nan, np.nan)
     error = float(numbers.std(ddof=1)) / len(numbers) ** 0.5
-    reach = error * float(stats.t.ppf((1 + level) / 2, len(numbers) - 1))
+    reach = error * float(stdtrit(len(numbers) - 1, (1 + level) / 2))  # Student's t's quantile
     return Interval(mean, mean - reach, mean + reach)
 
 
