@@ -159,10 +159,9 @@ def map_cached(
 
     Raises
     ------
-    workers.ClusterError
-        The cluster cannot be used, or is lost; finished results are kept.
-    workers.CodeChangedError
-        The source files were edited since this process started.
+    workers.WorkerError
+        The cluster cannot be used, or is lost, or the source files were edited since this process
+        started; finished results are kept.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     places = {key: cache_dir / f"{key}.pt" for key in tasks}
