@@ -298,8 +298,6 @@ def record(
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     """Return question, points, answer and the start of its heading: the report's first page."""
     official, protocol = found["official_images"], found["protocol"]
-    curve = found["settings"]["curve"]
-    middle = curve[len(curve) // 2]
     finetuned, last_layer = (
         {float(rate): score for rate, score in found[name].items()}
         for name in ("finetune", "last_layer")
@@ -312,10 +310,23 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
          f"0.001: {_score(finetuned[0.001])}.", "3.1b and 3.1c"),
         ("3.1c", 6, _best(finetuned), "3.1b and 3.1c"),
         ("3.2a", 6, f"{protocol['images']:,} images: {_best(last_layer)}", "3.2a"),
-        ("3.2b", 3, f"{found['winner']['text']} The curve, in which every number of images has as "
-         f"many updates as {middle[1]} epochs of {middle[0]:,} images: "
-         f"{found['plain_crossing']['text']} {found['crossing']['text']}", "3.2b"),
+        ("3.2b", 3, _which_wins(found), "3.2b"),
     ]  # fmt: skip
+
+
+def _which_wins(found: dict[str, Any]) -> str:
+    """Return the answer to 3.2b: first the curve, where seeds tell something, then 3.1b's size."""
+    curve, first = found["settings"]["curve"], found["crossing"]
+    middle = curve[len(curve) // 2]
+    winner = found["winner"]["text"]
+    here = f"With 3.1b's {found['protocol']['images']:,} images {winner[0].lower()}{winner[1:]}"
+    equal = (
+        "On this curve every number of images has as many updates as "
+        f"{middle[1]} epochs of {middle[0]:,} images."
+    )
+    if first["low"] is first["high"] is None:
+        return f"{here} {first['text']} {found['plain_crossing']['text']} {equal}"
+    return f"**{first['text']}** {found['plain_crossing']['text']} {equal} {here}"
 
 
 def _score(score: dict[str, Any]) -> str:

@@ -226,12 +226,16 @@ class TestVerdict:
             "official_images": {"train and validation": 8, "test": 4}, "dataset": "a",
             "image_size": 32, "protocol": {"images": 8, "epochs": 2},
             "finetune": {"0.001": dead, "0.01": score, "0.1": dead}, "last_layer": {"1": score},
-            "winner": {"text": ""}, "crossing": {"text": ""}, "plain_crossing": {"text": ""},
+            "winner": {"text": "One wins."}, "plain_crossing": {"text": "Plain."},
+            "crossing": {"text": "It crosses.", "low": None, "high": 4},
             "settings": {"curve": [[4, 2], [8, 1]]},
         }  # fmt: skip
         given, best = (row[2] for row in answers.report_rows(found)[1:3])
         assert "(diverged)" in given
         assert best.count("(diverged)") == 2 and best.endswith("Best on validation images: 0.01.")
+        assert answers.report_rows(found)[-1][2].startswith("**It crosses.** Plain.")
+        found["crossing"]["high"] = None  # nothing is told: not the first thing to say
+        assert answers.report_rows(found)[-1][2].startswith("With 3.1b's 8 images one wins.")
 
 
 class TestSentences:
