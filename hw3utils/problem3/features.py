@@ -43,26 +43,27 @@ def extract(
     images and code: an interrupted extraction goes on where it stopped.
     """
     tasks: dict[str, tuple[Any, ...]] = {}
-    plan: list[list[list[str]]] = []  # of each set and view: the keys of its chunks
-    for views in sets:
-        plan.append([[] for _ in views])
-        for keys, view in zip(plan[-1], views, strict=True):
-            for part in view.images.split(CHUNK):
+    wanted: dict[str, list[tuple[int, int, int]]] = {}  # where a chunk goes: set, view, first image
+    for number, views in enumerate(sets):
+        for view, images in enumerate(views):
+            for start, part in enumerate(images.images.split(CHUNK)):
                 arguments = (base.weights, scale, part)
                 key = sweeps.task_key(_features, (base.digest, *arguments))
                 tasks[key] = arguments
-                keys.append(key)
-    found = sweeps.map_cached(
+                wanted.setdefault(key, []).append((number, view, start * CHUNK))
+    found = sweeps.each_cached(
         _features, tasks, title="features", n_jobs=n_jobs or processes(), cache_dir=cache_dir
     )
-    seconds = sum(chunk["seconds"] for chunk in found.values())
-    features = []
-    for views, keys_of_views in zip(sets, plan, strict=True):
-        width = found[keys_of_views[0][0]]["features"].shape[1]
-        features.append(torch.empty(len(views), len(views[0]), width))
-        for target, keys in zip(features[-1], keys_of_views, strict=True):
-            for place, key in zip(target.split(CHUNK), keys, strict=True):
-                place.copy_(found[key]["features"])
+    features: list[Tensor] = []
+    seconds = 0.0
+    for key, chunk in found:
+        rows = chunk["features"]
+        features = features or [
+            torch.empty(len(views), len(views[0]), rows.shape[1]) for views in sets
+        ]
+        for number, view, first in wanted[key]:
+            features[number][view, first : first + len(rows)] = rows
+        seconds += chunk["seconds"]
     return Extracted(features, seconds)
 
 

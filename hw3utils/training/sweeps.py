@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,29 +163,52 @@ def map_cached(
         The cluster cannot be used, or is lost, or the source files were edited since this process
         started; finished results are kept.
     """
+    options = {"title": title, "work": work, "note": note, "n_jobs": n_jobs, "cache_dir": cache_dir}
+    found = dict(each_cached(function, tasks, shared, **options))
+    return {key: found[key] for key in tasks}
+
+
+def each_cached(
+    function: Callable[..., dict[str, Any]],
+    tasks: Mapping[str, Sequence[Any]],
+    shared: Sequence[Tensor] = (),
+    *,
+    title: str = "tasks",
+    work: Mapping[str, float] | None = None,
+    note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
+    n_jobs: int | None = None,
+    cache_dir: Path | None = None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what `map_cached` returns, each key with its result: first what is on disk.
+
+    For results that together would fill the memory.
+    """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     places = {key: cache_dir / f"{key}.pt" for key in tasks}
-    found = {
-        key: kept
-        for key, place in places.items()
-        if (kept := files.read_tensors(place)) is not None
-    }
-    missing = {key: arguments for key, arguments in tasks.items() if key not in found}
     work = work or dict.fromkeys(tasks, 1.0)
-    done = sum(work[key] for key in found)
-    before = done / sum(work.values()) if missing else 1.0
+    missing = []
+    for key, place in places.items():
+        if (kept := files.read_tensors(place)) is None:
+            missing.append(key)
+        else:
+            yield key, kept
+    left, total = sum(work[key] for key in missing), sum(work.values())
+    before = (total - left) / total if missing else 1.0
     _report(title=title, keys=list(tasks), computed=len(missing), before=before)
     if not missing:
-        return {key: found[key] for key in tasks}
-    with tqdm(total=sum(work.values()), initial=done, desc=title, bar_format=_BAR) as bar:
-        for key, content in workers.results(function, missing, shared, n_jobs):
+        return
+    with tqdm(total=total, initial=total - left, desc=title, bar_format=_BAR) as bar:
+        ended = len(tasks) - len(missing)
+        wanted = {key: tasks[key] for key in missing}
+        for key, content in workers.results(function, wanted, shared, n_jobs):
             files.write_checked(places[key], content)
-            found[key] = files.unpack_tensors(content)
+            result = files.unpack_tensors(content)
+            ended += 1
             bar.update(work[key])
-            told = note(found[key]) if note else {}
-            bar.set_postfix({"runs": f"{len(found)}/{len(tasks)}", **told})
+            told = note(result) if note else {}
+            bar.set_postfix({"runs": f"{ended}/{len(tasks)}", **told})
             _report(done=bar.n / bar.total, seconds=bar.format_dict["elapsed"])
-    return {key: found[key] for key in tasks}
+            yield key, result
 
 
 def _report(**said: Any) -> None:

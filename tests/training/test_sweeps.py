@@ -58,6 +58,14 @@ def double(number):
     return {"number": 2 * number}
 
 
+def test_results_that_fill_the_memory_come_one_by_one_what_is_on_disk_first(tmp_path):
+    [kept] = sweeps.map_cached(double, {"b": (2,)}, n_jobs=1, cache_dir=tmp_path)
+    results = sweeps.each_cached(double, {"a": (1,), "b": (2,)}, n_jobs=1, cache_dir=tmp_path)
+    assert next(results) == (kept, {"number": 4})
+    assert {path.stem for path in tmp_path.iterdir()} == {"b"}  # nothing is read or computed ahead
+    assert list(results) == [("a", {"number": 2})]
+
+
 def test_the_bar_goes_by_the_work_in_each_task_and_counts_what_was_done(tmp_path, monkeypatch):
     """One of three tasks is nine tenths of the work: without it one tenth is left, not a third."""
     bars = []
