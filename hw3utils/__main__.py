@@ -145,17 +145,19 @@ def _run(asked: argparse.Namespace) -> int:
     if found := workers.check_cluster():
         print(f"cluster: {workers.address()}, {found} workers")
     numbers = (asked.profile, asked.parameters)
-    plan = [forecast.forecast(problem, *numbers) for problem in asked.problems]
+    plan = [forecast.forecast(problem, *numbers, asked.output) for problem in asked.problems]
     print(forecast.told(plan, asked.profile))
     _fetch_fashion_mnist()
     made = []
     # A page is made while the next notebook runs.
     with forecast.Progress(plan) as progress, ThreadPoolExecutor(max_workers=1) as pages:
-        for problem in asked.problems:
-            with progress.following(*numbers, problem):
-                executed = notebooks.run_notebook(
-                    problem, asked.output, {"profile": asked.profile, **asked.parameters}
-                )
+        for each in plan:
+            executed = asked.output / f"{each.problem}.ipynb"
+            if not each.kept:
+                with progress.following(each.problem, *numbers, asked.output):
+                    notebooks.run_notebook(
+                        each.problem, asked.output, {"profile": asked.profile, **asked.parameters}
+                    )
             made += [executed, pages.submit(notebooks.write_html, executed)]
     made = [path if isinstance(path, Path) else path.result() for path in made]
     made += _write_report(asked.output, asked.code)

@@ -1,7 +1,8 @@
 """How long a run will take and how far it is: by its last run here, or else by the committed run.
 
-A finished notebook leaves a record in the cache: which results it asked for, and the seconds that
-these and all the rest took. The next run sees which of the results are there.
+A finished notebook leaves a record in the cache: which results it asked for, the seconds that these
+and all the rest took, and digests of what it wrote. The next run sees which of the results are
+there, and leaves a notebook as it is where nothing has changed.
 """
 
 import contextlib
@@ -34,6 +35,7 @@ class Forecast(NamedTuple):
     seconds: float | None  # for all of it; None: it cannot be told
     basis: str  # where this is known from
     cached: bool = False  # every result is in the cache
+    kept: bool = False  # it was executed, and nothing has changed since
     sweeps: tuple[float, ...] | None = None  # seconds of each `sweeps.map_cached` to come
 
 
@@ -48,7 +50,7 @@ class Sweep(NamedTuple):
     seconds: float = 0.0
 
 
-def forecast(problem: str, profile: str, parameters: Mapping[str, Any]) -> Forecast:
+def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: Path) -> Forecast:
     """Return how long a notebook will take, by its record here, or else by the committed run.
 
     A record of other code counts as well. It cannot be told where there is neither.
@@ -57,9 +59,14 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any]) -> Forec
     others = sorted(place.parent.glob(f"{place.stem.rpartition('-')[0]}-*.json"))
     if place.is_file():
         record = json.loads(place.read_text(encoding="utf-8"))
+        if record.get("made") == made(problem, output):
+            told = "executed already, and nothing has changed since: it is left as it is"
+            return Forecast(problem, 0.0, told, cached=True, kept=True, sweeps=())
         left = [_seconds_left(sweep) for sweep in record["sweeps"]]
         if not any(_missing(sweep["keys"]) for sweep in record["sweeps"]):
-            return Forecast(problem, record["rest"], "all results are in the cache", True, (*left,))
+            return Forecast(
+                problem, record["rest"], "all results are in the cache", True, sweeps=(*left,)
+            )
         if None not in left:
             total = record["rest"] + sum(left)
             return Forecast(problem, total, "by its last run here", sweeps=(*left,))
@@ -88,7 +95,7 @@ def told(plan: Sequence[Forecast], profile: str) -> str:
     ]
     if all(each.cached for each in plan):
         lines.append("All results are in the cache: nothing will be trained.")
-    if len(plan) > 1 and all(each.seconds for each in plan):
+    if len(plan) > 1 and all(each.seconds is not None for each in plan):
         total = _duration(sum(each.seconds for each in plan))
         lines.append(f"Together {total}, and up to a minute for the report.")
     return "\n".join([f"To be run, profile {profile}:", *lines])
@@ -106,7 +113,7 @@ class Progress:
 
     def __init__(self, plan: Sequence[Forecast]) -> None:
         self.plan = {each.problem: each for each in plan}
-        self.known = all(each.seconds for each in plan)
+        self.known = all(each.seconds is not None for each in plan)
         total = sum(each.seconds for each in plan) if self.known else None
         self.bar = tqdm(
             total=total, desc="all", smoothing=0, bar_format=_BAR if self.known else _NO_TOTAL,
@@ -123,7 +130,7 @@ class Progress:
 
     @contextlib.contextmanager
     def following(
-        self, profile: str, parameters: Mapping[str, Any], problem: str
+        self, problem: str, profile: str, parameters: Mapping[str, Any], output: Path
     ) -> Iterator[None]:
         """Follow a notebook's run in the block, and leave a record of it when it is finished."""
         ahead, over, began = self.plan[problem], threading.Event(), time.perf_counter()
@@ -152,7 +159,7 @@ class Progress:
             left = sum(each.seconds or 0.0 for each in self.plan.values()) - self.finished
             to_come = f", {_duration(left)} left" if self.known and left > 1 else ""
             print(f"{problem} is done{to_come}")
-        write_record(problem, profile, parameters, seen, seconds)
+        write_record(problem, profile, parameters, output, seen, seconds)
 
     def _show(self, seconds: float, seen: Sequence[Sweep]) -> None:
         self.bar.n = seconds if self.known else 0
@@ -162,6 +169,8 @@ class Progress:
     @property
     def sentence(self) -> str:
         """What the cache held, after the run."""
+        if all(each.kept for each in self.plan.values()):
+            return "Nothing was executed: nothing has changed since the last run."
         if not self.computed:
             return f"Nothing was trained: all {self.found:,} results were in the cache."
         return f"{self.computed:,} results were computed; {self.found:,} were in the cache."
@@ -201,6 +210,7 @@ def write_record(
     problem: str,
     profile: str,
     parameters: Mapping[str, Any],
+    output: Path,
     seen: Sequence[Sweep],
     seconds: float,
 ) -> Path:
@@ -215,7 +225,21 @@ def write_record(
             whole = sweep.seconds / (1 - sweep.before)
         kept.append({"keys": sweep.keys, "seconds": whole})
     rest = seconds - sum(sweep.seconds for sweep in seen)
-    return files.save_json({"rest": rest, "sweeps": kept}, place)
+    content = {"rest": rest, "sweeps": kept, "made": made(problem, output)}
+    return files.save_json(content, place)
+
+
+def made(problem: str, output: Path) -> dict[str, str]:
+    """Return digests of a notebook, of what it wrote into ``output``, and of where it ran."""
+    places = [
+        paths.notebooks_dir() / f"{problem}.ipynb",
+        output / f"{problem}.ipynb",
+        *sorted((output / "figures").glob(f"{problem}_*")),
+        *sorted((output / "answers" / "results").glob(f"{problem}*")),
+    ]
+    machine = hashlib.sha256(repr(files.environment()).encode()).hexdigest()
+    found = {str(place): files.file_sha256(place) for place in places if place.is_file()}
+    return {"machine": machine, **found}
 
 
 def _record(problem: str, profile: str, parameters: Mapping[str, Any]) -> Path:

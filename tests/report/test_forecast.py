@@ -12,7 +12,8 @@ from hw3utils.report.forecast import Forecast, Sweep
 from hw3utils.text import committed_results
 from hw3utils.training import sweeps
 
-NUMBERS = ("problem2", "smoke", {})
+NOWHERE = Path("nowhere")  # a run's folder that was removed since
+NUMBERS = ("problem2", "smoke", {}, NOWHERE)
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +29,22 @@ def trained(*keys):
 
 
 def record(seconds=70.0):
-    """Leave the record of a run of two sweeps: 40 s and 20 s of training, and the rest."""
+    """Leave the record of a run of two sweeps: 40 s and 20 s of training, and the rest.
+
+    Of a run whose output is gone: a notebook that is still there would be left as it is.
+    """
     seen = [
         Sweep("one", ["a", "b"], computed=2, before=0.0, done=1.0, seconds=40.0),
         Sweep("two", ["c", "d"], computed=1, before=0.25, done=1.0, seconds=15.0),
     ]
-    return forecast.write_record(*NUMBERS, seen, seconds)
+    place = forecast.write_record(*NUMBERS, seen, seconds)
+    place.write_text(place.read_text().replace('"machine"', '"another machine"'))
+    return place
 
 
 def test_without_a_record_the_committed_run_tells_and_whose_speed_it_was():
     committed = committed_results("problem2")
-    here = forecast.forecast("problem2", committed["profile"], {})
+    here = forecast.forecast("problem2", committed["profile"], {}, NOWHERE)
     assert here.seconds == pytest.approx(committed["seconds"] / 2) and not here.cached
     assert committed["environment"]["processor"] in here.basis
 
@@ -47,7 +53,7 @@ def test_without_a_record_the_committed_run_tells_and_whose_speed_it_was():
     ("profile", "parameters"), [("full", {}), ("smoke", {}), ("laptop", {"rpn_seeds": 3})]
 )
 def test_what_was_never_timed_cannot_be_told(profile, parameters):
-    found = forecast.forecast("problem2", profile, parameters)
+    found = forecast.forecast("problem2", profile, parameters, NOWHERE)
     assert found.seconds is None and "cannot be told" in found.basis
     assert "cannot be told" in forecast.told([found], profile)
 
@@ -118,16 +124,16 @@ def test_where_only_a_total_is_foreseen_the_bar_waits_before_its_end():
 def test_a_run_is_followed_from_notebook_to_notebook(monkeypatch, capsys):
     """Without a terminal: a line for each notebook instead of a bar."""
     kept = []
-    monkeypatch.setattr(forecast, "write_record", lambda *given: kept.append(given[3]))
+    monkeypatch.setattr(forecast, "write_record", lambda *given: kept.append(given[4]))
     plan = [Forecast("problem1", 60.0, "a guess"), Forecast("problem2", 120.0, "a guess")]
     line = json.dumps({"title": "one", "keys": ["a", "b", "c"], "computed": 1, "before": 0.5})
     with forecast.Progress(plan) as progress:
         progress.bar.disable = True
-        with progress.following("smoke", {}, "problem1"):
+        with progress.following("problem1", "smoke", {}, NOWHERE):
             Path(os.environ[sweeps.JOURNAL]).write_text(f"{line}\n")
         assert progress.sentence == "1 results were computed; 2 were in the cache."
         assert [sweep.title for sweep in kept[0]] == ["one"]
-        with pytest.raises(KeyboardInterrupt), progress.following("smoke", {}, "problem2"):
+        with pytest.raises(KeyboardInterrupt), progress.following("problem2", "smoke", {}, NOWHERE):
             raise KeyboardInterrupt
     assert len(kept) == 1, "what was interrupted leaves no record"
     assert capsys.readouterr().out == "problem1 is done, about 2 minutes left\n"

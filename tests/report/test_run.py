@@ -73,6 +73,26 @@ def test_a_run_writes_notebook_html_figures_and_results(project, capsys):
     assert "HW3_OUTPUT" not in os.environ
 
 
+def test_what_was_executed_is_left_as_it_is_until_something_changes(project, capsys):
+    def run(*words):
+        assert __main__.main(["run", "--profile", "smoke", *words]) == 0
+        executed = nbformat.read(project / "output" / "smoke" / "problem1.ipynb", as_version=4)
+        return executed.metadata.papermill.start_time, capsys.readouterr().out
+
+    first, _ = run()
+    second, told = run()
+    assert second == first and "executed already" in told and "Nothing was executed" in told
+    (project / "output" / "smoke" / "figures" / "problem1_new.png").write_bytes(b"altered")
+    third, _ = run()
+    assert third != first
+    place = project / "notebooks" / "problem1.ipynb"
+    place.write_text(place.read_text(encoding="utf-8").replace("the size", "its size"))
+    fourth, told = run()
+    assert fourth != third and "executed already" not in told
+    assert run("--output", str(project / "output" / "elsewhere"))[0] == fourth
+    assert "executed already" not in run()[1], "only what the last run wrote is known"
+
+
 def test_the_output_folder_can_be_chosen_and_the_notebook_stays_as_it_was(project, tmp_path):
     before = (project / "notebooks" / "problem1.ipynb").read_bytes()
     target = tmp_path / "elsewhere" / "deep"
