@@ -39,19 +39,15 @@ def _plainly(function: str) -> dict[str, str]:
 
 
 _OURS = f"{PEERS}.ours"
-_LOOPS = {
-    "ours": f"{_OURS}:sweep",
-    "ours, ending diverged runs": f"{_OURS}:sweep",
-    "plain loop, images in memory": f"{PEERS}.loops:sweep",
-    f"plain loop, images in memory, {CORES} processes": f"{PEERS}.loops:sweep",
-    "Lightning": f"{PEERS}.with_lightning:sweep",
-}
-
 ROWS = {
-    "one-epoch": Row(
-        "Problem 1's ten learning rates, one epoch each, LeNet-5, 48,000 images",
-        _LOOPS
-        | {
+    "sweep": Row(
+        "Problem 1's sweep: ten learning rates, LeNet-5, 48,000 images; one epoch each",
+        {
+            "ours": f"{_OURS}:sweep",
+            "ours, ending diverged runs": f"{_OURS}:sweep",
+            "plain loop, images in memory": f"{PEERS}.loops:sweep",
+            f"plain loop, images in memory, {CORES} processes": f"{PEERS}.loops:sweep",
+            "Lightning": f"{PEERS}.with_lightning:sweep",
             "textbook loop": f"{PEERS}.loops:sweep",
             "fastai": f"{PEERS}.with_fastai:sweep",
             "skorch": f"{PEERS}.with_skorch:sweep",
@@ -59,18 +55,12 @@ ROWS = {
         "peers",
         {"epochs": 1},
         warm=False,
-        note="All do the same updates and validate after each epoch. Ours trains in a process for "
-        "each core, its cache empty, starting the processes included; here it goes on with a run "
-        "that has diverged, as the others do. They train one network after the other with all "
-        "cores, unless it says otherwise, and get their minibatches from images in memory; the "
-        "textbook loop gets them from torchvision's images through a DataLoader with two workers.",
-    ),
-    "sweep": Row(
-        "The same with five epochs each: the whole sweep of Problem 1",
-        _LOOPS,
-        "peers",
-        {"epochs": 5},
-        warm=False,
+        note="All do the same updates and validate after each epoch; the homework's own sweep has "
+        "five epochs. Ours trains in a process for each core, its cache empty, starting the "
+        "processes included; here it goes on with a run that has diverged, as the others do. They "
+        "train one network after the other with all cores, unless it says otherwise, and get their "
+        "minibatches from images in memory; the textbook loop gets them from torchvision's images "
+        "through a DataLoader with two workers.",
     ),
     "finders": Row(
         "Searching a learning rate for LeNet-5",
