@@ -107,6 +107,8 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds for each approach, size and learning rate.
 
     ``test_sd`` is the seeds' spread, NaN with one seed, ``diverged`` whether any of them did.
+    ``validation``, by which learning rates are compared, is the mean over the seeds that all of
+    them have: a rate that got more seeds because it was best would lose its luck, and its place.
     """
     grouped = scores.groupby(KEY, sort=False)
     table = grouped[["validation", "test", "final_test", "train", "best_epoch"]].mean()
@@ -114,6 +116,9 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     table["gap"] = table["train"] - table["test"]
     table["diverged"] = grouped["diverged"].any()
     table["seeds"] = grouped.size()
+    rates = scores.groupby(KEY[:3])["learning_rate"].transform("nunique")
+    shared = scores.groupby([*KEY[:3], "seed"])["learning_rate"].transform("nunique") == rates
+    table["validation"] = scores[shared].groupby(KEY)["validation"].mean()
     return table.reset_index()
 
 

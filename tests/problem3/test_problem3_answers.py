@@ -279,6 +279,15 @@ class TestSentences:
 
 
 class TestTables:
+    def test_a_rate_that_got_more_seeds_is_compared_by_those_that_all_have(self):
+        scores = pd.DataFrame({"learning_rate": [0.1, 0.1, 0.01], "seed": [0, 1, 0],
+                               "validation": [0.8, 0.2, 0.7]})  # fmt: skip
+        scores[["approach", "images", "epochs"]] = ALL_LAYERS, 9, 8
+        scores[["test", "final_test", "train", "best_epoch", "diverged"]] = 0.5, 0.5, 0.5, 1, False
+        table = tables.summary(scores)
+        assert tables.best_row(table, ALL_LAYERS, 9, 8)["learning_rate"] == 0.1
+        assert table["validation"].tolist() == [0.8, 0.7] and table["seeds"].tolist() == [2, 1]
+
     def test_the_curve_holds_the_chosen_layers_and_the_standard_rates(self):
         heads = {(100, 0): head(0.1, 0, 0.6)}
         columns = ["approach", "images", "epochs", "learning_rate", "seed", "test", "validation"]
