@@ -5,7 +5,7 @@
     python3 run.py --only problem1     run one of them
     python3 run.py --profile smoke     a quick look that everything works
     python3 run.py test                run all tests
-    python3 run.py check               style, texts, links, notebooks' outputs: seconds, no training
+    python3 run.py check               style, texts, links, notebooks' outputs: trains nothing
 
 Each command can be interrupted and resumed, from any folder: what is done is skipped.
 """
@@ -27,7 +27,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 LOCK = ROOT / "requirements.lock"
 STAMP = ENVIRONMENT / "installed.sha256"
 OLDEST_PYTHON = (3, 10)
-NEEDED_BYTES = 8 * 2**30
+NEEDED_BYTES = 10 * 2**30
 INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
 GOODBYE_SECONDS = 20  # in which what was interrupted may tidy up and say what is kept
 QUICK_TESTS = ["test_environment", "report/test_notebooks", "test_texts"]

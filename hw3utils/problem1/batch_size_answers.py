@@ -109,6 +109,12 @@ class BatchSizeAnswer:
     def control_text(self) -> str:
         """What became of the run in which nothing changed."""
         low, high = (f"{100 * accuracy:.0f}" for accuracy in self.control_accuracy)
+        if self.seeds == 1:
+            ended = f"ended with a test accuracy of {low} % (one seed)"
+            return (
+                "The control at batch size 32, in which neither changes, "
+                f"{'diverged' if self.control_diverged else ended}."
+            )
         return (
             f"Of the {self.seeds} runs of the control at batch size 32, in which neither changes, "
             f"{self.control_diverged} diverged, and in {self.control_relapsed} the loss ended more "
@@ -123,15 +129,18 @@ class BatchSizeAnswer:
         unsure = ""
         if stable.sign != self.stable_validation.sign:
             unsure = f"; on validation images {_points(self.stable_validation)}: not certain"
-        learned = {-1: "worse", 0: "not demonstrably otherwise", 1: "better"}
+        learned = {
+            -1: "it also does worse on training images",
+            0: "on training images no difference can be told",
+            1: "it also does better on training images",
+        }
         return (
             f"On the test images, against the cyclical rate of as many epochs, the growing batch "
             f"{_verdict(found)} ({_points(found)}), and the one that grows from 64 on "
             f"{_verdict(stable)} ({_points(stable)}{unsure}). The growing batch's train − test gap "
             f"is {100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f} "
-            f"(difference {_points(self.gap_difference)}); it also does "
-            f"{learned[self.train_difference.sign]} on training images "
-            f"({_points(self.train_difference)})."
+            f"(difference {_points(self.gap_difference)}); "
+            f"{learned[self.train_difference.sign]} ({_points(self.train_difference)})."
         ).replace("-", "−")
 
 

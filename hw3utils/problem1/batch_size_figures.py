@@ -30,6 +30,7 @@ from hw3utils.problem1.figures import (
     epoch_axis,
     framed,
     log_loss_axis,
+    looks,
     mark_level,
     over_seeds,
 )
@@ -44,7 +45,7 @@ def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
         "a model of its own for each size, from scratch": separate,
     }
     for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
-        for (name, table), look in zip(arms.items(), LOOKS, strict=False):
+        for (name, table), look in zip(arms.items(), looks(len(arms)), strict=True):
             _against_batch_size(axes, table, column, name, **look)
     mark_level(panels[0], np.log(10), "guessing: ln 10")
     panels[0].set_ylabel("training loss (nats)")
@@ -75,13 +76,13 @@ def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
     """
     figure, panels = plt.subplots(2, 1, figsize=(7.5, 6.4), sharex=True, height_ratios=(4, 3))
     above, below = panels
-    looks = dict(zip(arms, LOOKS, strict=False))
+    look_of = dict(zip(arms, looks(len(arms)), strict=True))
     growing = over_seeds(arms[GROWING], "train_loss")
     for arm, results in arms.items():
-        draw_curve(above, results, "train_loss", arm, **looks[arm])
+        draw_curve(above, results, "train_loss", arm, **look_of[arm])
     for law in laws:
-        draw_mean_and_range(below, over_seeds(arms[law], "train_loss") - growing, **looks[law])
-    below.axhline(0, color=looks[GROWING]["color"])
+        draw_mean_and_range(below, over_seeds(arms[law], "train_loss") - growing, **look_of[law])
+    below.axhline(0, color=look_of[GROWING]["color"])
     sizes = arms[GROWING][0].run.batch_sizes
     dotted_lines(panels, np.flatnonzero(np.diff(sizes)) + 1)
     mark_level(above, np.log(10), "guessing: ln 10")

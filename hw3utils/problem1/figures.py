@@ -30,6 +30,12 @@ FAR = 15  # points of accuracy by which an arm that failed lies below the others
 Results = Sequence[FitResult]  # of one arm: a run for each seed
 
 
+def looks(number: int) -> list[dict[str, Any]]:
+    """Return the looks of so many lines; beyond those of `LOOKS` they repeat, markers hollow."""
+    hollow = {"markerfacecolor": "white"}
+    return [LOOKS[i % len(LOOKS)] | (hollow if i >= len(LOOKS) else {}) for i in range(number)]
+
+
 def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
     """Draw training loss against learning rate; below, the share of seeds that failed.
 
@@ -136,7 +142,7 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
     means = pd.DataFrame({arm: values.mean(axis=1) for arm, values in found.items()})
     ends = means.ffill().iloc[-1]
     failed = ends < ends.max() - FAR
-    for (arm, results), look in zip(arms.items(), LOOKS, strict=False):
+    for (arm, results), look in zip(arms.items(), looks(len(arms)), strict=True):
         label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
         draw_curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
     lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()

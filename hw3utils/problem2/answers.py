@@ -283,8 +283,8 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
          "(b) The output size"),
         ("2.4c", 3, f"Naive {operations[0]} million, with reductions {operations[1]} "
          "million multiply–accumulates.", "(c) The number"),
-        ("2.4d", 4, "The naive module's channels and operations grow from stage to "
-         f"stage; the reductions save {found['inception_saving']:.1%}.", "(d) The problem"),
+        ("2.4d", 4, "Naive modules get more expensive from stage to stage; 1×1 reductions save "
+         f"{found['inception_saving']:.1%} of the operations.", "(d) The problem"),
         ("2.5a", 2, "Proposals come from a small network that shares the detector's "
          "convolutions, in place of Selective Search.", "(a) What makes it"),
         ("2.5b", 2, "A 3×3 convolution, then two sibling 1×1 convolutions: scores and "

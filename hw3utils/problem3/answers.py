@@ -13,6 +13,7 @@ from hw3utils.problem3.experiments import (
     ALL_LAYERS,
     HEAD_FROZEN,
     LAST_LAYER,
+    PROBE_FROZEN,
     PROBE_TRAINED,
     Arm,
     Setup,
@@ -23,6 +24,10 @@ from hw3utils.problem3.tables import accuracy, best_row, told
 from hw3utils.settings import Problem3
 from hw3utils.training.intervals import mean_interval
 
+SUBJECTS = {
+    ALL_LAYERS: "Plain finetuning",
+    PROBE_FROZEN: "Finetuning that trains the last layer first and keeps BatchNorm's statistics",
+}
 WORDS = {1: "higher", -1: "lower", 0: "cannot be told"}
 
 
@@ -49,17 +54,17 @@ class Crossing(NamedTuple):
     low: float | None  # the largest number run at which the last layer is told to be better
     high: float | None  # the smallest run at which finetuning is
     estimate: float | None  # where the straight line between the two means crosses zero
-    reason: str  # what is told instead where a bound is missing; else empty
+    reason: str  # what the approach does instead where a bound is missing; else empty
 
     @property
     def text(self) -> str:
         """The finding in a sentence."""
-        start = f"With “{self.approach}”"
         if self.reason:
-            return f"{start} {self.reason}."
+            return f"{SUBJECTS[self.approach]} {self.reason}."
         return (
-            f"{start} finetuning overtakes the last layer somewhere between {self.low:,.0f} and "
-            f"{self.high:,.0f} training images (the means cross at about {self.estimate:,.0f})."
+            f"{SUBJECTS[self.approach]} overtakes the last layer alone somewhere between "
+            f"{self.low:,.0f} and {self.high:,.0f} training images (the means cross at about "
+            f"{self.estimate:,.0f})."
         )
 
 
@@ -76,26 +81,29 @@ def crossing(
     below = [images for images, interval in intervals.items() if interval.sign < 0]
     above = [images for images, interval in intervals.items() if interval.sign > 0]
     low, high = max(below, default=None), min(above, default=None)
-    nothing = "no crossing can be given"
+    nothing = "cannot be told from the last layer alone"
     if any(len(values) < 2 for values in found.values()):
         return Crossing(approach, None, None, None, f"{nothing}: one seed has no interval")
     if low is None and high is None:
-        reason = f"{nothing}: no difference from the last layer can be told from chance"
+        reason = f"{nothing} with any number of training images that was run"
         return Crossing(approach, low, high, None, reason)
     if low is None:
         reason = (
-            "finetuning is better than the last layer with every number of training images that "
-            f"was run, {min(found):,} to {max(found):,}"
+            "is better than the last layer alone with every number of training images that was "
+            f"run, {min(found):,} to {max(found):,}"
             if len(above) == len(found)
-            else f"finetuning is told to be better from {high:,} training images on, and the last "
-            "layer with no number that was run"
+            else f"is told to be better than the last layer alone from {high:,} training images "
+            "on, and worse with no number that was run"
         )
         return Crossing(approach, low, high, None, reason)
     if high is None:
-        reason = f"finetuning is not told to be better with up to {max(found):,} training images"
+        reason = (
+            f"is not told to be better than the last layer alone with up to {max(found):,} "
+            "training images"
+        )
         return Crossing(approach, low, high, None, reason)
     if low > high:
-        reason = f"{nothing}: the two change places more than once"
+        reason = "and the last layer alone change places more than once: there is no one crossing"
         return Crossing(approach, None, None, None, reason)
     means = [(math.log(images), interval.mean) for images, interval in sorted(intervals.items())]
     at = next(i for i in range(1, len(means)) if means[i - 1][1] < 0 <= means[i][1])

@@ -173,7 +173,7 @@ class Progress:
             return "Nothing was executed: nothing has changed since the last run."
         if not self.computed:
             return f"Nothing was trained: all {self.found:,} results were in the cache."
-        return f"{self.computed:,} results were computed; {self.found:,} were in the cache."
+        return f"{self.computed:,} results were computed; {self.found:,} were there already."
 
 
 def done(ahead: Forecast, seen: Sequence[Sweep], seconds: float) -> float:

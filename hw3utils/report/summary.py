@@ -34,7 +34,11 @@ _PROBLEMS = {  # title, points, and the question whose answer stands for it
     "problem1": ("Learning rate and batch size", 20, "1.3"),
     "problem2": ("CNN architectures", 35, "2.4d"),
     "problem3": ("Transfer learning", 25, "3.2b"),
-    "problem4": ("Weakly and semi-supervised learning", 20, "4.3a"),
+    "problem4": (
+        "Weakly and semi-supervised learning (D: few labelled images, U: many unlabelled)",
+        20,
+        "4.3a",
+    ),
 }
 _NONE = "none for this network"
 _LINE = 170  # characters of an answer in brief, where it must be shortened
@@ -95,7 +99,7 @@ def pictures(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     return [
         ("1.1", "problem1_learning_rates", _rates_finding(one)),
         ("3.2b", "problem3_curve", _curve_finding(pd.DataFrame(three["curve"]))),
-        ("4.3d", "problem4_k", _k_finding(pd.DataFrame(four["k"]), problem4.answers(four)["4.3d"])),
+        ("4.3d", "problem4_k", _k_finding(four)),
     ]
 
 
@@ -172,12 +176,13 @@ def _curve_finding(curve: pd.DataFrame) -> str:
     )
 
 
-def _k_finding(rows: pd.DataFrame, answer: str) -> str:
+def _k_finding(found: dict[str, Any]) -> str:
     """Return the verdict on the student's accuracy, from 4.3d's answer, and what the labels do."""
-    right = rows.groupby("k")["precision"].mean()
+    right = pd.DataFrame(found["k"]).groupby("k")["precision"].mean()
+    answer = problem4.answers(found)["4.3d"]
     verdict = re.search(r"\*\*(.*?)\*\*", answer, re.DOTALL)[1]
     return (
-        f"{verdict}, while the share of right pseudo-labels goes from {100 * right.iloc[0]:.0f} % "
+        f"P = {found['settings']['p']}. {verdict}, while the share of right pseudo-labels goes from {100 * right.iloc[0]:.0f} % "
         f"to {100 * right.iloc[-1]:.0f} %."
     )
 
@@ -249,14 +254,14 @@ def _beside_2(found: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _beside_3(found: dict[str, Any]) -> list[tuple[str, str, str]]:
-    images = f"{found['protocol']['images']:,} images"
-    here = f"{found['dataset']}, {images}, {found['image_size']} px"
+    images, epochs = (found["protocol"][name] for name in ("images", "epochs"))
+    here = f"{found['dataset']}, {images:,} images, {found['image_size']} px"
     published = _GRILL.get(found["dataset"], ("no such table known here",) * 2)
     finetuned, last_layer = (_selected(found[kind]) for kind in ("finetune", "last_layer"))
     return [
-        (f"3.1 finetuned ({here})", _accuracy(finetuned["test"], finetuned["test_sd"]),
+        (f"3.1 finetuned ({here}, {epochs} epochs)", _accuracy(finetuned["test"], finetuned["test_sd"]),
          published[0]),
-        ("3.2 last layer alone (the same)", _accuracy(last_layer["test"], last_layer["test_sd"]),
+        ("3.2 last layer alone (the same images)", _accuracy(last_layer["test"], last_layer["test_sd"]),
          published[1]),
     ]  # fmt: skip
 

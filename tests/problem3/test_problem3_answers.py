@@ -87,10 +87,10 @@ class TestCrossing:
         ("gaps", "reason"),
         [
             ([0.1, 0.1, 0.2], "with every number of training images that was run, 100 to 1,600"),
-            ([0.0, 0.1, 0.2], "from 400 training images on, and the last layer with no number"),
-            ([-0.2, -0.1, -0.1], "not told to be better with up to 1,600"),
+            ([0.0, 0.1, 0.2], "from 400 training images on, and worse with no number"),
+            ([-0.2, -0.1, -0.1], "not told to be better than the last layer alone with up to 1,600"),
             ([0.1, 0.1, -0.1], "more than once"),
-            ([0.0, 0.0, 0.0], "no difference from the last layer"),
+            ([0.0, 0.0, 0.0], "cannot be told from the last layer alone with any number"),
         ],
     )
     def test_where_there_is_none_something_else_is_told(self, gaps, reason):

@@ -131,7 +131,7 @@ def test_a_run_is_followed_from_notebook_to_notebook(monkeypatch, capsys):
         progress.bar.disable = True
         with progress.following("problem1", "smoke", {}, NOWHERE):
             Path(os.environ[sweeps.JOURNAL]).write_text(f"{line}\n")
-        assert progress.sentence == "1 results were computed; 2 were in the cache."
+        assert progress.sentence == "1 results were computed; 2 were there already."
         assert [sweep.title for sweep in kept[0]] == ["one"]
         with pytest.raises(KeyboardInterrupt), progress.following("problem2", "smoke", {}, NOWHERE):
             raise KeyboardInterrupt
