@@ -32,10 +32,11 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
     "    'reduced': {'1x1': None, 'before 3x3': None, '3x3': None, 'before 5x5': None,\n"
     "                '5x5': None, 'after pool': None, 'total': None},\n}",
     "2.4 saving": "None",
-    "3.1 protocol": "{\n    'learning rate': None, 'momentum': None, 'batch size': None,\n"
+    "3.1 protocol": "{\n    # 3.1b is the run at 0.001; 3.1c adds 0.01 and 0.1\n"
+    "    'learning rate': None, 'momentum': None, 'batch size': None,\n"
     "    'epochs': None, 'drops after epochs': None, 'factor': None,\n"
-    "    # a list, after each epoch: list(of_rates) names the runs above, and for one of them\n"
-    "    # of_rates[name].history['validation_accuracy'].tolist() is this list\n"
+    "    # a list, after each epoch: list(of_rates) names the runs above, and for the one at\n"
+    "    # 0.001 of_rates[name].history['validation_accuracy'].tolist() is this list\n"
     "    'validation accuracy': None,\n"
     "    'test accuracy': None,\n}",
     "3.1 rates": "{\n    'scores': {lr: {'validation': None, 'test': None} for lr in "
