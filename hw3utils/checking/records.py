@@ -31,7 +31,7 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
     "    'naive': {'1x1': None, '3x3': None, '5x5': None, 'total': None},\n"
     "    'reduced': {'1x1': None, 'before 3x3': None, '3x3': None, 'before 5x5': None,\n"
     "                '5x5': None, 'after pool': None, 'total': None},\n}",
-    "2.4 saving": "None",
+    "2.4 saving": "None  # the share saved, 0 to 1\n",
     "3.1 protocol": "{\n    # 3.1b is the run at 0.001; 3.1c adds 0.01 and 0.1\n"
     "    'learning rate': None, 'momentum': None, 'batch size': None,\n"
     "    'epochs': None, 'drops after epochs': None, 'factor': None,\n"
