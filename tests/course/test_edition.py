@@ -1,5 +1,6 @@
 """The students' edition: made from the model, without its answers, and whole once it is solved."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -149,7 +150,27 @@ def test_each_item_has_room_for_an_answer_and_each_task_a_check(written):
             assert prose.count(f'"{row["item"]}"') >= 1
     for book in books.values():
         nbformat.validate(book)
-        assert not any("answers." in cell.source for cell in book.cells if cell.cell_type == "code")
+        code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+        assert not any("answers." in source for source in code)
+        offered = {"check", "progress", "record", "submit"}
+        assert any(offered <= imported(source) for source in code)
+        assert not any(offered & assigned(source) for source in code)
+
+
+def parsed(source):
+    """Return the nodes of a cell's code, without its magics."""
+    lines = [line for line in source.splitlines() if not line.startswith("%")]
+    return list(ast.walk(ast.parse("\n".join(lines))))
+
+
+def imported(source):
+    return {n.name for node in parsed(source) if isinstance(node, ast.ImportFrom)
+            for n in node.names}  # fmt: skip
+
+
+def assigned(source):
+    return {node.id for node in parsed(source) if isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Store)}  # fmt: skip
 
 
 def test_the_untouched_edition_says_where_to_write(written):
