@@ -52,7 +52,11 @@ def cases(name: str, recorded: Any) -> dict[str, Any]:
     try:
         found = dict(_CASES[name](recorded))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
-        found = {"preparation": {"error": f"the record has another form than asked: {error!r}"}}
+        said = f"the record has another form than asked: {error!r}"
+        if isinstance(recorded, Mapping) and None in recorded.values():
+            blank = [str(key) for key, value in recorded.items() if value is None]
+            said = f"nothing recorded yet for {', '.join(blank)}"
+        found = {"preparation": {"error": said}}
     values = [value for value in found.values() if value is not None]
     empty = recorded is None or not values or _all_none(recorded)
     return {"preparation": {"error": where}} if empty else found
@@ -89,7 +93,7 @@ def _size(recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         sides = list(recorded[name] or (None, None, None))
         if sides[1] == sides[2]:  # channels first
             sides = [*sides[1:], sides[0]]
-        yield f"height and width: {name}", str(sides[:2])
+        yield f"height and width: {name}", str(sides[:2]) if recorded[name] else None
         yield f"channels, {name}: {name}", sides[2]
 
 
