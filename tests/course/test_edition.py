@@ -11,7 +11,7 @@ import pytest
 from course import edition, judge, notebooks, tasks
 from course.cutting import cut, put_back, raising
 from hw3utils import paths
-from hw3utils.checking.places import PACKAGE
+from hw3utils.checking.places import PACKAGE, find
 from hw3utils.checking.running import TASKS
 from hw3utils.report.notebooks import PROBLEMS
 from hw3utils.training.schedules import DecayingCyclical, learning_rates
@@ -185,6 +185,28 @@ def test_the_untouched_edition_says_where_to_write(written):
     (written / "submission.zip").unlink()
     assert "0.00 of 41" in call(written, "-m", "hw3utils", "progress").stdout
     assert call(written, "-m", "hw3utils", "check", "9.9").returncode == 1
+
+
+def test_a_mistake_in_the_syntax_is_told_with_file_and_line(tmp_path):
+    (tmp_path / "problem4").mkdir()
+    (tmp_path / "problem4" / "labels.py").write_text("x = 1\n\ndef select(k:\n    return k\n")
+    with pytest.raises(LookupError, match=r"syntax of \S+/problem4/labels.py, line 3: "):
+        find(tmp_path, "problem4:select")
+
+
+def test_an_endless_loop_is_stopped_and_said(solved):
+    program = (
+        "from dataclasses import replace\n"
+        "from hw3utils.checking import check, desk\n"
+        "def loops(request):\n"
+        "    while True:\n"
+        "        pass\n"
+        "desk.answer = loops\n"
+        "desk.TASKS['2.5 iou'] = replace(desk.TASKS['2.5 iou'], seconds=0.2)\n"
+        "check('2.5 iou')\n"
+    )
+    done = call(solved, "-c", program)
+    assert "no answer within 0 seconds: is there an endless loop?" in done.stdout, done.stderr
 
 
 def test_the_solved_edition_passes_its_checks_and_records(solved):
