@@ -8,7 +8,7 @@ import sys
 import nbformat
 import pytest
 
-from course import edition, judge, notebooks, tasks
+from course import __main__, edition, judge, notebooks, tasks
 from course.cutting import cut, put_back, raising
 from hw3utils import paths
 from hw3utils.checking.places import PACKAGE, find
@@ -137,6 +137,14 @@ def test_every_file_of_the_edition_can_be_imported(written):
 def test_the_edition_is_only_written_into_an_empty_folder(written):
     with pytest.raises(ValueError, match="not empty"):
         edition.write(written)
+
+
+@pytest.mark.parametrize("words", [["student"], ["grade", "submissions", "--output"]])
+def test_nothing_is_written_into_the_repository(words, capsys):
+    place = paths.project_root() / "written-by-mistake"
+    with pytest.raises(SystemExit):
+        __main__.main([*words, str(place)])
+    assert "is in this repository" in capsys.readouterr().err and not place.exists()
 
 
 def test_each_item_has_room_for_an_answer_and_each_task_a_check(written):
