@@ -95,7 +95,7 @@ def marks(output: Path) -> dict[tuple[str, str], tuple[float, str]]:
             blank.append(where)
             continue
         try:
-            points = float(text)
+            points = float(text.replace(",", "."))
         except ValueError:
             points = -1.0
         if not 0 <= points <= tasks.POINTS[row["item"]]:
