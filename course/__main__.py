@@ -4,19 +4,31 @@ import argparse
 import sys
 from pathlib import Path
 
+from hw3utils import paths
+
+
+def _outside(words: str) -> Path:
+    """Return a folder that is not in this repository: what is in it would be published with it."""
+    place = Path(words)
+    if place.resolve().is_relative_to(paths.project_root()):
+        said = f"{words} is in this repository: choose a folder outside, such as ~/hw3-…"
+        raise argparse.ArgumentTypeError(said)
+    return place
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks, and return its status.
 
     It is 0, 1 where something could not be done, 3 for a fault of the grader, 130 after Ctrl-C.
+    Raises a SystemExit where the command line itself is wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m course", description=__doc__)
     commands = parser.add_subparsers(required=True, dest="command")
     student = commands.add_parser("student", help="write the students' edition")
-    student.add_argument("out", type=Path)
+    student.add_argument("out", type=_outside)
     grade = commands.add_parser("grade", help="grade a folder of submissions")
     grade.add_argument("submissions", type=Path)
-    grade.add_argument("--output", type=Path, required=True, help="where the grades go")
+    grade.add_argument("--output", type=_outside, required=True, help="where the grades go")
     grade.add_argument("--jobs", type=int, default=2, help="submissions at a time (default: 2)")
     grade.add_argument("--seed", type=int, help="of the inputs; default: secret, drawn once")
     grade.add_argument("--trusted", action="store_true", help="without a sandbox: code you know")

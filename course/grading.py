@@ -6,6 +6,7 @@ changed.
 
 import ast
 import hashlib
+import io
 import json
 import secrets
 from collections.abc import Mapping
@@ -24,13 +25,16 @@ from hw3utils.checking import records
 from hw3utils.checking.places import PACKAGE
 from hw3utils.checking.running import TASKS, plain
 
+NOTHING = "nothing written"  # the comment on an item without text and figure
+
 
 def grade_one(submission: Submission, known: Judge, box: sandbox.Sandbox) -> dict[str, Any]:
-    """Return points, messages and flags of a submission's automatic checks.
+    """Return points, messages and flags of a submission's automatic checks, and what is unwritten.
 
     Raises a GraderError where the grader is at fault.
     """
-    notes, texts = [*submission.notes, *prose(submission).notes], {}
+    own = prose(submission)
+    notes, texts = [*submission.notes, *own.notes], {}
     for name, content in submission.contents.items():
         if name.endswith(".py"):
             texts[name.removeprefix("hw3utils/")] = content.decode("utf-8", errors="replace")
@@ -52,7 +56,12 @@ def grade_one(submission: Submission, known: Judge, box: sandbox.Sandbox) -> dic
         verdict = known.verdict(name, got)
         points = round(verdict.share * tasks.POINTS[name], 2)
         results[name] = {"points": points, "messages": verdict.messages, "flags": flags}
-    return {"results": results, "notes": notes}
+    unwritten = [
+        row["item"]
+        for row in tasks.BY_HAND
+        if not own.texts.get(row["item"]) and not own.figures.get(row["part"])
+    ]
+    return {"results": results, "notes": notes, "unwritten": unwritten}
 
 
 def _uses_torchvision(text: str) -> bool:
@@ -147,7 +156,7 @@ def write_tables(graded: Mapping[str, dict[str, Any]], output: Path) -> None:
     """Write ``automatic.csv``, and ``manual.csv`` with a row for each item judged by hand.
 
     Points and comments that stand in ``manual.csv`` already stay, also those of students whose
-    submission is not there this time.
+    submission is not there this time. Where neither text nor figure was found the comment says so.
     """
     seed = int((output / "seed").read_text("utf-8"))
     rows = []
@@ -162,16 +171,25 @@ def write_tables(graded: Mapping[str, dict[str, Any]], output: Path) -> None:
     before = {(row["code"], row["item"]): row for row in read_csv(output / "manual.csv")}
     rows = []
     for item in tasks.BY_HAND:
-        for code in sorted(code_name(student, seed) for student in graded):
-            new = {"code": code, "item": item["item"], "most": item["points"],
-                   "points": "", "comment": ""}  # fmt: skip
-            rows.append(before.pop((code, item["item"]), new))
+        for code, student in sorted((code_name(student, seed), student) for student in graded):
+            comment = NOTHING if item["item"] in graded[student]["unwritten"] else ""
+            row = {"code": code, "item": item["item"], "most": item["points"],
+                   "points": "", "comment": comment}  # fmt: skip
+            old = before.pop((code, item["item"]), row)
+            touched = old["points"].strip() or old["comment"] not in ("", NOTHING)
+            rows.append(old if touched else row)
     rows += [row for row in before.values() if row["points"].strip()]  # of who is not here now
     files.save_csv(pd.DataFrame(rows), output / "manual.csv")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a file as texts, none where there is no file."""
+    """Return the rows of a file as texts, none where there is no file.
+
+    Where the comma is the decimal mark spreadsheets separate columns with semicolons.
+    """
     if not path.is_file():
         return []
-    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
+    text = path.read_text(encoding="utf-8-sig")
+    between = ";" if ";" in text.partition("\n")[0] else ","
+    rows = pd.read_csv(io.StringIO(text), sep=between, dtype=str, keep_default_na=False)
+    return rows.to_dict("records")

@@ -23,7 +23,7 @@ _ITEM = re.compile(r"\*\*\([a-d]\)[^*]*point[^*]*\*\*")
 SHEETS = ("problem2", "problem4")  # answered in sheets of their own, not in the notebook
 START = """%load_ext autoreload
 %autoreload 2
-from hw3utils.checking import check, progress, record"""
+from hw3utils.checking import check, progress, record, submit"""
 
 
 def parts_of(text: str) -> list[str]:
@@ -146,7 +146,7 @@ def _checked(part: str, names: Container[str]) -> list[str]:
 
 
 def _check(names: list[str]) -> NotebookNode:
-    """Return a cell that checks; a cell of the model may have used the name for something else."""
+    """Return a cell that checks, and that can be run alone after a restart."""
     wanted = ", ".join(f'"{name}"' for name in names)
     return _cell("code", f"from hw3utils.checking import check\n\ncheck({wanted})", "check")
 

@@ -7,6 +7,7 @@ import base64
 import html
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,21 @@ import bleach
 import mistune
 import nbformat
 import pandas as pd
+import pypandoc
 
 from course import grading, notebooks, tasks
-from course.submissions import Submission, prose
+from course.submissions import Submission, pictures, prose
 from hw3utils import files, paths
 
-_MARKDOWN = mistune.create_markdown(escape=True, plugins=["table"])
+_MARKDOWN = mistune.create_markdown(escape=True, plugins=["table", "math"])
+_MARKDOWN.renderer.register("inline_math", lambda _, tex: f"<math>{html.escape(tex)}</math>")
+_MARKDOWN.renderer.register(
+    "block_math", lambda _, tex: f'<math display="block">{html.escape(tex)}</math>\n'
+)
+_FORMULA = re.compile(r'<math( display="block")?>(.*?)</math>', re.DOTALL)
+_MADE = re.compile(r'<math.*?</math>|<span class="math.*?</span>', re.DOTALL)
 _TAGS = {"p", "em", "strong", "code", "pre", "ul", "ol", "li", "table", "thead", "tbody", "tr",
-         "th", "td", "h1", "h2", "h3", "h4", "blockquote", "br", "hr", "del"}  # fmt: skip
+         "th", "td", "h1", "h2", "h3", "h4", "blockquote", "br", "hr", "del", "math"}  # fmt: skip
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
  style-src 'unsafe-inline'"><title>{title}</title><style>
@@ -34,33 +42,88 @@ table {{ border-collapse: collapse; }} td, th {{ border: 1px solid #ccc; padding
 
 
 def to_html(text: str) -> str:
-    """Return Markdown as HTML without anything that could act: raw HTML stays visible text."""
-    return bleach.clean(_MARKDOWN(text), tags=_TAGS, attributes={}, strip=True)
+    """Return Markdown as HTML without anything that could act: raw HTML stays visible text.
+
+    Formulas come out as TeX in a ``math`` element; `typeset` makes MathML of them.
+    """
+    attributes = {"math": ["display"]}
+    return bleach.clean(_MARKDOWN(text), tags=_TAGS, attributes=attributes, strip=True)
 
 
-def model_answers() -> dict[str, str]:
-    """Return the model's own text for each part: its answer cells, and its write-ups' sections."""
-    texts: dict[str, list[str]] = {}
+def typeset(page: str) -> str:
+    """Return a page with its formulas as MathML; all stay TeX where pandoc gives up on them."""
+    found = [(bool(match[1]), html.unescape(match[2])) for match in _FORMULA.finditer(page)]
+    made = iter(_mathml(found) if found else ())
+    return _FORMULA.sub(lambda match: next(made, match[0]), page)
+
+
+def _mathml(formulas: list[tuple[bool, str]]) -> list[str]:
+    """Return formulas (displayed or not, TeX) as HTML; nothing where pandoc fails.
+
+    They go in as data, not as a text: none can end before its end.
+    """
+    try:
+        document = json.loads(_pandoc("", "--to", "json"))
+        document["blocks"] = [
+            {"t": "Plain", "c": [{"t": "Math", "c": [{"t": kind}, tex]}]}
+            for display, tex in formulas
+            for kind in ["DisplayMath" if display else "InlineMath"]
+        ]
+        made = _pandoc(json.dumps(document), "--from", "json", "--to", "html5", "--mathml")
+    except subprocess.SubprocessError:
+        return []
+    found = _MADE.findall(made)
+    return found if len(found) == len(formulas) else []
+
+
+def _pandoc(text: str, *words: str) -> str:
+    command = [pypandoc.get_pandoc_path(), "--sandbox", *words]
+    done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=60, check=True)
+    return done.stdout.decode()
+
+
+def model_answers() -> dict[str, list[str | bytes]]:
+    """Return the model's own texts and figures (PNG) for each part, or item of a part, in order.
+
+    For Problems 2 and 4 they are the write-ups' sections; "2.5a" is what stands below "### (a)".
+    For the others they are the notebooks' answer cells.
+    """
+    found: dict[str, list[str | bytes]] = {}
     for path in sorted(paths.notebooks_dir().glob("*.ipynb")):
         parts: list[str] = []
         for cell in notebooks.split(nbformat.read(path, as_version=4)).cells:
-            if cell.cell_type == "markdown":
-                parts = notebooks.parts_of(cell.source) or parts
-            outputs = cell.get("outputs", [])
-            shown = [o.get("data", {}).get("text/markdown", "") for o in outputs]
-            printed = [line for o in outputs for line in o.get("text", "").splitlines()]
-            if any(line.startswith("Answer") for line in printed):
-                shown += printed
-            if "answer" in cell.metadata.get("tags", []) and not outputs:
-                shown.append(cell.source)
+            if path.stem in notebooks.SHEETS:
+                break
+            if cell.cell_type == "markdown" and re.match("##? ", cell.source):
+                parts = notebooks.parts_of(cell.source)
             for part in parts:
-                texts.setdefault(part, []).extend(text for text in shown if text)
+                found.setdefault(part, []).extend(_shown(cell))
     for path in sorted((paths.project_root() / "answers").glob("problem*.md")):
         text = re.sub(r"<!--.*?-->", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
             for part in notebooks.parts_of(section):
-                texts.setdefault(part, []).insert(0, section)
-    return {part: "\n\n".join(found) for part, found in texts.items()}
+                found[part] = _pictured(section, path.parent)
+                for item in re.split(r"^(?=### \()", section, flags=re.MULTILINE)[1:]:
+                    found[part + item[len("### (")]] = _pictured(item, path.parent)
+    return found
+
+
+def _shown(cell: nbformat.NotebookNode) -> list[str | bytes]:
+    """Return what of a cell is answer: its text, its printed lines, its figures."""
+    outputs = cell.get("outputs", [])
+    if "answer" in cell.metadata.get("tags", []) and not outputs:
+        return [cell.source]
+    shown: list[str | bytes] = [o.get("data", {}).get("text/markdown", "") for o in outputs]
+    printed = [line for o in outputs for line in o.get("text", "").splitlines()]
+    if any(line.startswith("Answer") for line in printed):
+        shown.append("\n\n".join(printed))
+    return [text for text in shown if text] + pictures(cell)
+
+
+def _pictured(text: str, folder: Path) -> list[str | bytes]:
+    """Return a write-up's text, and in their places the figures that it shows."""
+    texts = re.split(r"!\[[^\]]*\]\(([^)]*\.png)\)", text)  # text, place, text, place, text …
+    return [(folder / x).read_bytes() if n % 2 else x for n, x in enumerate(texts)]
 
 
 def write_reviews(submissions: list[Submission], output: Path) -> list[Path]:
@@ -70,14 +133,17 @@ def write_reviews(submissions: list[Submission], output: Path) -> list[Path]:
     everybody = {grading.code_name(one.student, seed): prose(one) for one in submissions}
     for row in tasks.BY_HAND:
         item, part = row["item"], row["part"]
-        body = [f"<p>{html.escape(row['what'])}: {row['points']} points. Marks go into manual.csv."
-                f"</p><article class=model><h2>Model answer, {part}</h2>"
-                f"{to_html(model.get(part, 'none'))}</article>"]  # fmt: skip
+        own = item if item in model else part
+        answer = "".join(_image(x) if isinstance(x, bytes) else to_html(x) for x in model[own])
+        body = [f"<p>{html.escape(row['what'])}: {row['points']} points. Marks go into manual.csv. "
+                f"<a href='#answers'>To the answers</a></p>"
+                f"<article class=model><h2>Model answer, {own}</h2>{answer}</article>"
+                f"<div id=answers></div>"]  # fmt: skip
         for code, found in sorted(everybody.items()):
             shown = to_html(found.texts.get(item, "(nothing written)"))
-            pictures = "".join(map(_image, found.figures.get(part, [])))
-            body.append(f"<article><h2>{code}</h2>{shown}{pictures}</article>")
-        page = _PAGE.format(title=f"Item {item}", body="".join(body))
+            drawn = "".join(map(_image, found.figures.get(part, [])))
+            body.append(f"<article><h2>{code}</h2>{shown}{drawn}</article>")
+        page = _PAGE.format(title=f"Item {item}", body=typeset("".join(body)))
         written.append(files.write_atomically(output / "review" / f"{item}.html", page.encode()))
     return written
 
@@ -95,7 +161,7 @@ def marks(output: Path) -> dict[tuple[str, str], tuple[float, str]]:
             blank.append(where)
             continue
         try:
-            points = float(text)
+            points = float(text.replace(",", "."))
         except ValueError:
             points = -1.0
         if not 0 <= points <= tasks.POINTS[row["item"]]:

@@ -41,8 +41,15 @@ class GraderError(RuntimeError):
 
 @contextlib.contextmanager
 def package_copy(package: Path, editions: Mapping[str, str]) -> Iterator[Path]:
-    """Yield a folder with the students' edition of the package and the warden, for all to read."""
-    with tempfile.TemporaryDirectory(prefix="hw3-grading-") as folder:
+    """Yield a folder with the students' edition of the package and the warden, for all to read.
+
+    What a grading that was killed has left of its own is removed.
+    """
+    for left in Path(tempfile.gettempdir()).glob("hw3-grading-*-*"):
+        pid = left.name.split("-")[2]
+        if Path("/proc/self").exists() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"hw3-grading-{os.getpid()}-") as folder:
         inside = Path(folder) / "code"
         ignored = shutil.ignore_patterns("__pycache__", *tasks.DROPPED)
         shutil.copytree(package, inside / "hw3utils", ignore=ignored)

@@ -129,7 +129,7 @@ def prose(submission: Submission) -> Prose:
                         _collect(source, texts)
                         parts = parts_of(source) or parts
                     for part in parts:
-                        figures.setdefault(part, []).extend(_pictures(cell))
+                        figures.setdefault(part, []).extend(pictures(cell))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 notes.append(f"{name} is no notebook that can be read: {str(error)[:100]}")
     return Prose(
@@ -152,7 +152,8 @@ def _collect(text: str, texts: dict[str, list[str]]) -> None:
             texts.setdefault(mark[1], []).append(kept.encode("utf-8", "replace").decode())
 
 
-def _pictures(cell: Mapping[str, Any]) -> list[bytes]:
+def pictures(cell: Mapping[str, Any]) -> list[bytes]:
+    """Return the figures (PNG) of a notebook's cell."""
     found = []
     for output in cell.get("outputs", []):
         coded = "".join(output.get("data", {}).get("image/png", ""))

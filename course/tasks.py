@@ -122,6 +122,9 @@ DOCS = {
         paper's K and P. A class for which fewer images qualify gets those that there are. Of equal
         scores the lower class, and then the lower index, comes first. ``chunk_size`` decides memory
         and time alone and may be ignored.
+
+        Raises a ValueError where ``k`` is below 1, ``p`` is not in 1..C, or a row is no
+        distribution over the classes: `check_whole_number` and `_checked` refuse most of that.
     """,
 }
 # Helpers that would give an answer away and that nothing else needs.

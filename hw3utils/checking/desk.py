@@ -4,8 +4,12 @@ Expected values of the visible checks lie in ``expected.json``, which is made wi
 edition. Files are read anew for each check: nothing has to be restarted after an edit.
 """
 
+import contextlib
 import json
+import signal
+import threading
 import zipfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,13 +65,45 @@ def verdict_on(name: str) -> Verdict:
     try:
         places = {function: str(find(PACKAGE, function)) for function in functions}
     except LookupError as error:
-        return Verdict(0.0, [f"{error}; is there a mistake in the file's syntax?"])
+        return Verdict(0.0, [str(error)])
     own = {file: (PACKAGE / file).read_text(encoding="utf-8") for file in places.values()}
     request = {
         "task": name, "seed": _known()["seed"], "functions": places,
         "files": [[file, text, []] for file, text in own.items()],
     }  # fmt: skip
-    return judge(name, answer(request), expected, task.tolerance)
+    try:
+        with _at_most(task.seconds):
+            found = answer(request)
+    except _TooLongError:
+        said = f"no answer within {task.seconds:.0f} seconds: is there an endless loop?"
+        found = {"preparation": {"error": said}}
+    return judge(name, found, expected, task.tolerance)
+
+
+class _TooLongError(KeyboardInterrupt):
+    """A check takes too long; like Ctrl-C no ``except Exception`` of a student's stops it."""
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """Raise a _TooLongError in the block after so many seconds, where signals can: not on Windows.
+
+    Elsewhere than on the main thread nothing is limited, either.
+    """
+
+    def stop(*_: object) -> None:
+        raise _TooLongError
+
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() != threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def record(name: str, value: Any) -> None:

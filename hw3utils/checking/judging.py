@@ -85,6 +85,8 @@ def _message(got: Mapping[str, Any], expected: Expected, wrong: list[str], toler
         bounds = value.get("bounds") if isinstance(value, dict) else value
         return f"{label}: {bounds_fault(*wanted['curve'], bounds)} ({_short(bounds)})"
     if isinstance(wanted, str) and wanted.startswith(DIGEST):
+        if value is None:
+            return f"{label}: nothing recorded yet"
         return f"{label}: {_short(value)} is not right"
     if wanted == "right":
         return f"{label}: {_short(value)}"

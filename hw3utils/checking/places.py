@@ -19,12 +19,15 @@ Definition = ast.FunctionDef | ast.ClassDef
 def find(package: Path, function: str) -> Path:
     """Return the file, relative to ``package``, that defines ``wing:name`` or ``wing:outer.name``.
 
-    Raises a LookupError where none does, or several.
+    Raises a LookupError where none does, or several; it says which file cannot be read, and where.
     """
     wing, name = function.split(":")
-    files = [path for path in sorted((package / wing).rglob("*.py")) if _defines(path, name)]
+    every = sorted((package / wing).rglob("*.py"))
+    files = [path for path in every if _defines(path, name)]
     if len(files) != 1:
-        raise LookupError(f"{function} is defined in {len(files)} files of {package / wing}")
+        broken = [mistake for path in every if (mistake := _syntax_mistake(package, path))]
+        said = f"{function} is defined in {len(files)} files of {package / wing}"
+        raise LookupError("; ".join(broken) or said)
     return files[0].relative_to(package)
 
 
@@ -35,6 +38,15 @@ def _defines(path: Path, name: str) -> bool:
     with contextlib.suppress(SyntaxError, LookupError):
         return bool(definition(ast.parse(text), name))
     return False
+
+
+def _syntax_mistake(package: Path, path: Path) -> str:
+    try:
+        ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        place = path.relative_to(package.parent).as_posix()
+        return f"a mistake in the syntax of {place}, line {error.lineno}: {error.msg}"
+    return ""
 
 
 def definition(tree: ast.AST, name: str) -> Definition:

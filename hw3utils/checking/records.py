@@ -31,11 +31,12 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
     "    'naive': {'1x1': None, '3x3': None, '5x5': None, 'total': None},\n"
     "    'reduced': {'1x1': None, 'before 3x3': None, '3x3': None, 'before 5x5': None,\n"
     "                '5x5': None, 'after pool': None, 'total': None},\n}",
-    "2.4 saving": "None",
-    "3.1 protocol": "{\n    'learning rate': None, 'momentum': None, 'batch size': None,\n"
+    "2.4 saving": "None  # the share saved, 0 to 1\n",
+    "3.1 protocol": "{\n    # 3.1b is the run at 0.001; 3.1c adds 0.01 and 0.1\n"
+    "    'learning rate': None, 'momentum': None, 'batch size': None,\n"
     "    'epochs': None, 'drops after epochs': None, 'factor': None,\n"
-    "    # a list, after each epoch: list(of_rates) names the runs above, and for one of them\n"
-    "    # of_rates[name].history['validation_accuracy'].tolist() is this list\n"
+    "    # a list, after each epoch: list(of_rates) names the runs above, and for the one at\n"
+    "    # 0.001 of_rates[name].history['validation_accuracy'].tolist() is this list\n"
     "    'validation accuracy': None,\n"
     "    'test accuracy': None,\n}",
     "3.1 rates": "{\n    'scores': {lr: {'validation': None, 'test': None} for lr in "
@@ -51,7 +52,11 @@ def cases(name: str, recorded: Any) -> dict[str, Any]:
     try:
         found = dict(_CASES[name](recorded))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
-        found = {"preparation": {"error": f"the record has another form than asked: {error!r}"}}
+        said = f"the record has another form than asked: {error!r}"
+        if isinstance(recorded, Mapping) and None in recorded.values():
+            blank = [str(key) for key, value in recorded.items() if value is None]
+            said = f"nothing recorded yet for {', '.join(blank)}"
+        found = {"preparation": {"error": said}}
     values = [value for value in found.values() if value is not None]
     empty = recorded is None or not values or _all_none(recorded)
     return {"preparation": {"error": where}} if empty else found
@@ -88,7 +93,7 @@ def _size(recorded: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         sides = list(recorded[name] or (None, None, None))
         if sides[1] == sides[2]:  # channels first
             sides = [*sides[1:], sides[0]]
-        yield f"height and width: {name}", str(sides[:2])
+        yield f"height and width: {name}", str(sides[:2]) if recorded[name] else None
         yield f"channels, {name}: {name}", sides[2]
 
 

@@ -60,6 +60,21 @@ def test_a_wrong_record_gets_its_message(hidden, shown, wrong):
         assert verdict.messages == [message]
 
 
+@pytest.mark.parametrize(
+    ("name", "blank", "words"),
+    [
+        ("2.1 layers", {"fc6": None}, "linear layers and total: fc6: nothing recorded yet"),
+        ("2.4 size", {"naive": None}, "height and width: naive: nothing recorded yet"),
+        ("3.1 protocol", {"epochs": None, "test accuracy": None},
+         "nothing recorded yet for epochs, test accuracy"),
+    ],
+)  # fmt: skip
+def test_what_is_not_recorded_yet_is_not_called_wrong(shown, name, blank, words):
+    found = records.cases(name, dict(judge.right_records())[name] | blank)
+    said = " ".join(compare(name, found, shown[name], 1e-4).messages)
+    assert words in said and "not right" not in said
+
+
 RATES = {lr: {"validation": 0.5, "test": 0.5} for lr in (0.001, 0.1)}
 RUN = records.EXAMPLE_RUNS["3.1 protocol"]
 

@@ -1,5 +1,6 @@
 """The students' edition: made from the model, without its answers, and whole once it is solved."""
 
+import ast
 import os
 import subprocess
 import sys
@@ -7,10 +8,10 @@ import sys
 import nbformat
 import pytest
 
-from course import edition, judge, notebooks, tasks
+from course import __main__, edition, judge, notebooks, tasks
 from course.cutting import cut, put_back, raising
 from hw3utils import paths
-from hw3utils.checking.places import PACKAGE
+from hw3utils.checking.places import PACKAGE, find
 from hw3utils.checking.running import TASKS
 from hw3utils.report.notebooks import PROBLEMS
 from hw3utils.training.schedules import DecayingCyclical, learning_rates
@@ -138,6 +139,14 @@ def test_the_edition_is_only_written_into_an_empty_folder(written):
         edition.write(written)
 
 
+@pytest.mark.parametrize("words", [["student"], ["grade", "submissions", "--output"]])
+def test_nothing_is_written_into_the_repository(words, capsys):
+    place = paths.project_root() / "written-by-mistake"
+    with pytest.raises(SystemExit):
+        __main__.main([*words, str(place)])
+    assert "is in this repository" in capsys.readouterr().err and not place.exists()
+
+
 def test_each_item_has_room_for_an_answer_and_each_task_a_check(written):
     books = {p: nbformat.read(written / "notebooks" / f"{p}.ipynb", as_version=4) for p in PROBLEMS}
     prose = "\n".join(cell.source for book in books.values() for cell in book.cells)
@@ -149,7 +158,27 @@ def test_each_item_has_room_for_an_answer_and_each_task_a_check(written):
             assert prose.count(f'"{row["item"]}"') >= 1
     for book in books.values():
         nbformat.validate(book)
-        assert not any("answers." in cell.source for cell in book.cells if cell.cell_type == "code")
+        code = [cell.source for cell in book.cells if cell.cell_type == "code"]
+        assert not any("answers." in source for source in code)
+        offered = {"check", "progress", "record", "submit"}
+        assert any(offered <= imported(source) for source in code)
+        assert not any(offered & assigned(source) for source in code)
+
+
+def parsed(source):
+    """Return the nodes of a cell's code, without its magics."""
+    lines = [line for line in source.splitlines() if not line.startswith("%")]
+    return list(ast.walk(ast.parse("\n".join(lines))))
+
+
+def imported(source):
+    return {n.name for node in parsed(source) if isinstance(node, ast.ImportFrom)
+            for n in node.names}  # fmt: skip
+
+
+def assigned(source):
+    return {node.id for node in parsed(source) if isinstance(node, ast.Name)
+            and isinstance(node.ctx, ast.Store)}  # fmt: skip
 
 
 def test_the_untouched_edition_says_where_to_write(written):
@@ -164,6 +193,28 @@ def test_the_untouched_edition_says_where_to_write(written):
     (written / "submission.zip").unlink()
     assert "0.00 of 41" in call(written, "-m", "hw3utils", "progress").stdout
     assert call(written, "-m", "hw3utils", "check", "9.9").returncode == 1
+
+
+def test_a_mistake_in_the_syntax_is_told_with_file_and_line(tmp_path):
+    (tmp_path / "problem4").mkdir()
+    (tmp_path / "problem4" / "labels.py").write_text("x = 1\n\ndef select(k:\n    return k\n")
+    with pytest.raises(LookupError, match=r"syntax of \S+/problem4/labels.py, line 3: "):
+        find(tmp_path, "problem4:select")
+
+
+def test_an_endless_loop_is_stopped_and_said(solved):
+    program = (
+        "from dataclasses import replace\n"
+        "from hw3utils.checking import check, desk\n"
+        "def loops(request):\n"
+        "    while True:\n"
+        "        pass\n"
+        "desk.answer = loops\n"
+        "desk.TASKS['2.5 iou'] = replace(desk.TASKS['2.5 iou'], seconds=0.2)\n"
+        "check('2.5 iou')\n"
+    )
+    done = call(solved, "-c", program)
+    assert "no answer within 0 seconds: is there an endless loop?" in done.stdout, done.stderr
 
 
 def test_the_solved_edition_passes_its_checks_and_records(solved):

@@ -148,7 +148,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
             if submission.student == killed:
                 raise KeyboardInterrupt
             asked.append(submission.student)
-            return {"results": dict.fromkeys(tasks.POINTS, nothing), "notes": []}
+            return {"results": dict.fromkeys(tasks.POINTS, nothing), "notes": [], "unwritten": []}
 
         return one
 
@@ -195,6 +195,24 @@ def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
     assert results["score"] == 100
     assert sum(test["max_score"] for test in results["tests"]) == 100
     path.write_bytes(blank)
+
+
+def test_what_nobody_wrote_is_said_and_still_blank(graded):
+    _, output = graded
+    rows = grading.read_csv(output / "manual.csv")
+    said = {
+        student: [row["comment"] for row in rows if row["code"] == grading.code_name(student, SEED)]
+        for student in ("model", "empty")
+    }
+    assert set(said["model"]) == {""}
+    assert said["empty"] == ["nothing written"] * len(tasks.BY_HAND)
+    assert not any(row["points"] for row in rows)
+
+
+def test_a_file_that_a_spreadsheet_saved_with_semicolons_is_read(tmp_path):
+    text = '\ufeffcode;item;most;points;comment\nsab;2.5d;1;0,5;"one, two; three"\n'
+    (tmp_path / "manual.csv").write_text(text, encoding="utf-8")
+    assert review.marks(tmp_path) == {("sab", "2.5d"): (0.5, "one, two; three")}
 
 
 def test_marks_that_were_given_survive_grading_again(graded):
@@ -262,8 +280,27 @@ def test_review_pages_show_everybody_without_a_name(graded):
 
 
 def test_each_item_judged_by_hand_has_a_model_answer_beside_it():
-    found = review.model_answers()
-    assert {row["part"] for row in tasks.BY_HAND if len(found.get(row["part"], "")) < 300} == set()
+    found, short = review.model_answers(), set()
+    for row in tasks.BY_HAND:
+        texts = found.get(row["item"], found[row["part"]])
+        if sum(len(text) for text in texts if isinstance(text, str)) < 300:
+            short.add(row["item"])
+    assert short == set()
+    assert all(any(isinstance(x, bytes) for x in found[part]) for part in ("1.1", "2.5b", "3.2b"))
+
+
+def test_a_model_answer_is_of_its_own_item_alone(graded):
+    page = (graded[1] / "review" / "2.5a.html").read_text("utf-8")
+    model = page[: page.index("id=answers")]
+    assert "Selective Search" in model and "href='#answers'" in model
+    assert "Non-maximum suppression" not in model and "Beyond the handout" not in model
+
+
+def test_formulas_are_set_and_do_nothing_else():
+    tex = r"$r_{N+1}\,=\frac{a}{b}$, $x < <b>$, $\href{javascript:x}{y}$ and <math>raw</math>"
+    shown = review.typeset(review.to_html(tex))
+    assert shown.count("<msub>") == shown.count("<mfrac>") == 1 and "<b>" not in shown
+    assert "&lt;math&gt;raw" in shown and "href=" not in shown
 
 
 def notebook(*cells):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -211,6 +213,17 @@ def test_a_package_that_pip_has_installed_is_not_shown(code, tmp_path, monkeypat
     words = sandbox.command(code)
     shown, hidden = (words.index(flag) for flag in ("--ro-bind", "--tmpfs"))
     assert words[hidden + 1] == str(tmp_path / "hw3utils") and hidden > shown
+
+
+def test_what_a_killed_grading_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for name in (f"hw3-grading-{ended.pid}-a", f"hw3-grading-{os.getpid()}-b", "else"):
+        (tmp_path / name / "code").mkdir(parents=True)
+    with sandbox.package_copy(PACKAGE, {}):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {f"hw3-grading-{os.getpid()}-b", "else"}
 
 
 def test_without_a_sandbox_nothing_is_graded(monkeypatch, tmp_path, code):
