@@ -182,8 +182,8 @@ def _k_finding(found: dict[str, Any]) -> str:
     answer = problem4.answers(found)["4.3d"]
     verdict = re.search(r"\*\*(.*?)\*\*", answer, re.DOTALL)[1]
     return (
-        f"P = {found['settings']['p']}. {verdict}, while the share of right pseudo-labels goes from {100 * right.iloc[0]:.0f} % "
-        f"to {100 * right.iloc[-1]:.0f} %."
+        f"P = {found['settings']['p']}. {verdict}, while the share of right pseudo-labels goes "
+        f"from {100 * right.iloc[0]:.0f} % to {100 * right.iloc[-1]:.0f} %."
     )
 
 
@@ -259,10 +259,10 @@ def _beside_3(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     published = _GRILL.get(found["dataset"], ("no such table known here",) * 2)
     finetuned, last_layer = (_selected(found[kind]) for kind in ("finetune", "last_layer"))
     return [
-        (f"3.1 finetuned ({here}, {epochs} epochs)", _accuracy(finetuned["test"], finetuned["test_sd"]),
-         published[0]),
-        ("3.2 last layer alone (the same images)", _accuracy(last_layer["test"], last_layer["test_sd"]),
-         published[1]),
+        (f"3.1 finetuned ({here}, {epochs} epochs)",
+         _accuracy(finetuned["test"], finetuned["test_sd"]), published[0]),
+        ("3.2 last layer alone (the same images)",
+         _accuracy(last_layer["test"], last_layer["test_sd"]), published[1]),
     ]  # fmt: skip
 
 
