@@ -15,6 +15,8 @@ from hw3utils.problem3.experiments import (
     LAST_LAYER,
     PROBE_FROZEN,
     PROBE_TRAINED,
+    RANDOM_START,
+    SLOW_TRUNK,
     Arm,
     Setup,
     Size,
@@ -219,21 +221,22 @@ def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) ->
 
     ``mechanism`` has rows of `tables.differences`: adapted statistics with a new and with the old
     last layer against the last layer alone, frozen against trained statistics, and trained
-    statistics against the last layer alone; single seeds, against plain finetuning, may follow.
-    ``moved`` is `tables.moved_table`.
+    statistics against the last layer alone; single seeds, against plain finetuning, may follow:
+    freezing should not help, a slower trunk should, a random start should be far worse. ``moved``
+    is `tables.moved_table`.
     """
     rows = mechanism.to_dict("records")
-    expected = ((0, -1), (1, -1), (2, 1))
-    lines = [
-        f"{'as predicted' if told(rows[i]) == sign else 'NOT as predicted'}: {rows[i]['first']} "
-        f"minus {rows[i]['second']}: {difference_words(rows[i])}"
-        for i, sign in expected
-    ]
-    lines += [
-        f"{'NOT as predicted' if told(row) > 0 else 'as predicted'}: {row['first']} minus "
-        f"{row['second']}: {difference_words(row)}"
+    expected = [*zip(rows, ((-1,), (-1,), (1,)), strict=False)]
+    expected += [
+        (row, signs)
         for row in rows
-        if row["first"].startswith(HEAD_FROZEN)
+        for arm, signs in {HEAD_FROZEN: (-1, 0), SLOW_TRUNK: (1,), RANDOM_START: (-1,)}.items()
+        if row["first"].startswith(arm)
+    ]
+    lines = [
+        f"{'as predicted' if told(row) in signs else 'NOT as predicted'}: {row['first']} minus "
+        f"{row['second']}: {difference_words(row)}"
+        for row, signs in expected
     ]
     at_size = (moved["images"] == size.images) & (moved["epochs"] == size.epochs)
     trained = moved[at_size & (moved["approach"] == PROBE_TRAINED)].iloc[0]

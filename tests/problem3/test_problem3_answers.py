@@ -19,6 +19,7 @@ from hw3utils.problem3.experiments import (
     PROBE_FROZEN,
     PROBE_TRAINED,
     RANDOM_START,
+    SLOW_TRUNK,
     Arm,
     Size,
 )
@@ -88,7 +89,10 @@ class TestCrossing:
         [
             ([0.1, 0.1, 0.2], "with every number of training images that was run, 100 to 1,600"),
             ([0.0, 0.1, 0.2], "from 400 training images on, and worse with no number"),
-            ([-0.2, -0.1, -0.1], "not told to be better than the last layer alone with up to 1,600"),
+            (
+                [-0.2, -0.1, -0.1],
+                "not told to be better than the last layer alone with up to",
+            ),
             ([0.1, 0.1, -0.1], "more than once"),
             ([0.0, 0.0, 0.0], "cannot be told from the last layer alone with any number"),
         ],
@@ -274,6 +278,10 @@ class TestSentences:
             pd.concat([told, pd.DataFrame([helped])], ignore_index=True), moved, SIZES[1]
         )
         assert with_fourth.count("NOT as predicted") == 1, "freezing alone was to be of no help"
+        more = [{"first": f"{SLOW_TRUNK} at 0.001", "second": "plain"} | down,
+                {"first": f"{RANDOM_START} at 0.01", "second": "plain"} | down]  # fmt: skip
+        with_both = pd.concat([told, pd.DataFrame(more)], ignore_index=True)
+        assert answers.mechanism_words(with_both, moved, SIZES[1]).count("NOT as predicted") == 1
         refused = pd.DataFrame([names | up, names | down, names | up | {"low": -1.0}])
         assert answers.mechanism_words(refused, moved, SIZES[1]).count("NOT as predicted") == 2
 
