@@ -226,11 +226,12 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     """Return which arm finds more objects, and which threshold at few proposals and at many."""
     counts = rpn["counts"]
     lines = [
-        f"Objects found by {AT} proposals, suppression at 0.7 compared with each alternative (the "
-        "last two have it, too):\n"
+        f"With {AT} proposals, does suppression at 0.7 find more objects (the last two have it, "
+        "too)?\n"
     ]
-    for other in (measures.NONE, measures.SHUFFLED, measures.UNTRAINED):
-        lines.append(f"- {other}: {compared(rpn, 'suppression at 0.7', other)}")
+    others = [f"suppression at {threshold}" for threshold in measures.THRESHOLDS[:-1]]
+    for other in (*others, measures.NONE, measures.SHUFFLED, measures.UNTRAINED):
+        lines.append(f"- Than {other}: {compared(rpn, 'suppression at 0.7', other)}")
 
     def share(arm: str, at: int, overlap: float = 0.5) -> float:
         return mean(seed[at] for seed in rpn["recall"][arm][str(overlap)])
@@ -238,12 +239,13 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     arms = [f"suppression at {threshold}" for threshold in measures.THRESHOLDS]
     few, many = (max(arms, key=lambda arm, at=at: share(arm, at)) for at in (0, -1))
     lines.append(
-        f"\nWith {counts[0]:,} proposals the table's best is {few}, with {counts[-1]:,} it is "
-        f"{many}. A low threshold spends few places on copies, but drops boxes that fit better "
-        f"than the first. With {counts[-1]:,} boxes recall says little: scores in random order "
-        f"find {share(measures.SHUFFLED, -1):.0%}. Where a tight box is asked for (IoU 0.7), "
-        f"{counts[-1]:,} boxes find {share(arms[-1], -1, 0.7):.0%} of the objects after "
-        f"suppression at 0.7, and {share(measures.NONE, -1, 0.7):.0%} without it."
+        f"\nOf the thresholds {few.split()[-1]} finds most with {counts[0]:,} proposals, "
+        f"{many.split()[-1]} with {counts[-1]:,}. A low threshold spends few places on copies, "
+        f"but drops boxes that fit better than the first. With {counts[-1]:,} boxes recall says "
+        f"little: scores in random order find {share(measures.SHUFFLED, -1):.0%}. Where a "
+        f"tight box is asked for (IoU 0.7), {counts[-1]:,} boxes find "
+        f"{share(arms[-1], -1, 0.7):.0%} of the objects after suppression at 0.7, and "
+        f"{share(measures.NONE, -1, 0.7):.0%} without it."
     )
     return "\n".join(lines)
 

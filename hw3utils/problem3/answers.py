@@ -16,6 +16,7 @@ from hw3utils.problem3.experiments import (
     PROBE_FROZEN,
     PROBE_TRAINED,
     RANDOM_START,
+    RATES,
     SLOW_TRUNK,
     Arm,
     Setup,
@@ -27,19 +28,24 @@ from hw3utils.settings import Problem3
 from hw3utils.training.intervals import mean_interval
 
 SUBJECTS = {
-    ALL_LAYERS: "Plain finetuning",
+    ALL_LAYERS: f"Plain finetuning at {RATES[ALL_LAYERS]:g}, with equally many updates,",
     PROBE_FROZEN: "Finetuning that trains the last layer first and keeps BatchNorm's statistics",
 }
 WORDS = {1: "higher", -1: "lower", 0: "cannot be told"}
+OUTCOMES = {True: "as predicted", False: "NOT as predicted"}
 
 
 def difference_words(row: Mapping[str, Any]) -> str:
-    """Return a row of `tables.differences` in words: the mean, its interval, and what it tells."""
+    """Return a row of `tables.differences` in words: the mean, its interval, and what it tells.
+
+    McNemar's test tells two networks apart; it does not know how another training would end.
+    """
     points = f"{row['mean']:+.1f} points"
     if row["seeds"] > 1:
         points += f" ({row['low']:+.1f} to {row['high']:+.1f}, {row['seeds']} seeds)"
     else:
-        points += f" (one seed; McNemar p = {row['p']:.1g})"
+        chance = f"= {row['p']:.1g}" if row["p"] else "< 1e-300"
+        points += f" (one seed, these two networks; McNemar p {chance})"
     return f"{points}: {WORDS[told(row)]}"
 
 
@@ -57,6 +63,11 @@ class Crossing(NamedTuple):
     high: float | None  # the smallest run at which finetuning is
     estimate: float | None  # where the straight line between the two means crosses zero
     reason: str  # what the approach does instead where a bound is missing; else empty
+
+    @property
+    def outcome(self) -> str:
+        """Whether finetuning overtakes, as was predicted, and the finding."""
+        return f"{OUTCOMES[not self.reason]}: {self.text}"
 
     @property
     def text(self) -> str:
@@ -171,6 +182,26 @@ def outcome_words(outcomes: Mapping[tuple[str, bool, int], Finetuned], labels: T
     return "\n".join(lines)
 
 
+def best_rates_words(tuned: pd.DataFrame, last: pd.Series, n_validation: int) -> str:
+    """Say which rate is best for finetuning, how surely, and whether it is as expected.
+
+    ``tuned`` holds finetuning's rows of `tables.summary` at one size, ``last`` is the last layer's
+    `tables.best_row`; expected are 0.01 for finetuning, and a larger rate for the last layer.
+    """
+    order = tuned.sort_values(["diverged", "validation"], ascending=[True, False])
+    best, second = order.iloc[0], order.iloc[1]
+    ahead = round((best["validation"] - second["validation"]) * n_validation)
+    lowest = best["learning_rate"] == order["learning_rate"].min()
+    at_edge = " It is the lowest that was tried." if lowest else ""
+    larger = last["learning_rate"] > best["learning_rate"]
+    return (
+        f"Best on validation images: learning rate {best['learning_rate']:g}{mark(best)}, "
+        f"{OUTCOMES[best['learning_rate'] == 0.01]}, ahead of {second['learning_rate']:g} by "
+        f"{ahead} of {n_validation:,} images.{at_edge}\nThe last layer's best rate is "
+        f"{last['learning_rate']:g}, {'' if larger else 'not '}larger: {OUTCOMES[larger]}."
+    )
+
+
 def flatness(results: Mapping[Arm, Finetuned]) -> str:
     """Say how far validation accuracy still moved in the last quarter of runs, after the last drop.
 
@@ -201,8 +232,9 @@ class Verdict:
         """The verdict in two sentences, and one more for each approach that diverged."""
         text = (
             f"{self.approach[0].upper()}{self.approach[1:]}, learning rate "
-            f"{self.learning_rate:g}, wins on validation images. On the test images the best "
-            f"finetuned network minus the best last layer is {difference_words(self.difference)}."
+            f"{self.learning_rate:g}, wins on validation images. On the test images "
+            f"{self.difference['first']} minus {self.difference['second']} is "
+            f"{difference_words(self.difference)}."
         )
         for approach in self.diverged:
             text += f" With every learning rate, training diverged: {approach}."
@@ -234,8 +266,8 @@ def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) ->
         if row["first"].startswith(arm)
     ]
     lines = [
-        f"{'as predicted' if told(row) in signs else 'NOT as predicted'}: {row['first']} minus "
-        f"{row['second']}: {difference_words(row)}"
+        f"{OUTCOMES[told(row) in signs]}: {row['first']} minus {row['second']}: "
+        f"{difference_words(row)}"
         for row, signs in expected
     ]
     at_size = (moved["images"] == size.images) & (moved["epochs"] == size.epochs)

@@ -47,7 +47,8 @@ RATES = {
     SLOW_TRUNK: 0.001, RANDOM_START: 0.01,
 }  # fmt: skip
 CROP = 4  # pixels by which training images are shifted, of 32
-ONE_SEED = (HEAD_FROZEN, SLOW_TRUNK, RANDOM_START)
+# Arms with one seed, each with the rate of plain finetuning from which it differs in one thing.
+ONE_SEED = {HEAD_FROZEN: 0.001, SLOW_TRUNK: 0.01, RANDOM_START: 0.01}
 
 
 @dataclass(frozen=True)
@@ -161,8 +162,10 @@ def arms(setup: Setup, settings: Problem3) -> list[Arm]:
     both = (PROBE_FROZEN, ALL_LAYERS)
     wanted = [(name, middle, seed) for seed in seeds for name in (*both, PROBE_TRAINED)]
     wanted += [(name, size, seed) for size in curve for seed in seeds for name in both]
-    wanted += [(name, middle, 0) for name in ONE_SEED[: settings.more_arms]]
+    single = list(ONE_SEED)[: settings.more_arms]
+    wanted += [(name, middle, 0) for name in single]
     found = [Arm(name, *size, RATES[name], seed) for name, size, seed in wanted]
+    found += [Arm(ALL_LAYERS, *middle, ONE_SEED[name], 0) for name in single]
     found += [Arm(ALL_LAYERS, *asked, lr, 0) for lr in FINETUNE_RATES]
     found += [Arm(name, *size, RATES[name], 0) for size in longer for name in both]
     return list(dict.fromkeys(found))

@@ -105,7 +105,7 @@ def accuracy_curve(
     axes.minorticks_off()
     axes.set_xlabel("training images (log scale)")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title("How many images make finetuning pay")
+    axes.set_title("Each approach by number of training images (bands: all seeds)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -252,7 +252,7 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     _dots(right, places, accuracies, {"train": "training images", "test": "test images"}, 4)
     right.set_xlabel("accuracy (%)")
     left.set_title("How far the trunk moved")
-    right.set_title("What that did to accuracy")
+    right.set_title("Accuracy")
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure
 

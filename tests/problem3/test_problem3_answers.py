@@ -202,14 +202,31 @@ class TestHeads:
 
 
 class TestVerdict:
-    ROW = {"mean": 10.0, "low": 5.0, "high": 15.0, "seeds": 3, "p": 0.01}
+    ROW = {
+        "first": "one",
+        "second": "other",
+        "mean": 10.0,
+        "low": 5.0,
+        "high": 15.0,
+        "seeds": 3,
+        "p": 0.01,
+    }
 
     def test_winners_are_chosen_on_validation_images_and_never_diverged(self):
         best = tables.best_row(TABLE, ALL_LAYERS, 100, 8)
         assert best["learning_rate"] == 0.01
         found = answers.verdict(best, tables.best_row(TABLE, LAST_LAYER, 100, 8), self.ROW)
         assert (found.approach, found.learning_rate) == (ALL_LAYERS, 0.01)
-        assert "+10.0 points (+5.0 to +15.0, 3 seeds): higher" in found.text
+        assert "one minus other is +10.0 points (+5.0 to +15.0, 3 seeds): higher" in found.text
+
+    def test_how_surely_a_rate_is_the_best_and_what_was_expected(self):
+        tuned = pd.DataFrame({"learning_rate": [0.001, 0.01, 0.1], "diverged": [False, False, True],
+                              "validation": [0.808, 0.804, 0.9]})  # fmt: skip
+        words = answers.best_rates_words(tuned, pd.Series({"learning_rate": 0.001}), 500)
+        assert "rate 0.001, NOT as predicted, ahead of 0.01 by 2 of 500 images. It is the" in words
+        assert "0.001, not larger: NOT as predicted" in words
+        words = answers.best_rates_words(tuned[1:], pd.Series({"learning_rate": 0.1}), 500)
+        assert "rate 0.01, as predicted" in words and "0.1, larger: as predicted" in words
 
     def test_an_approach_that_diverged_throughout_does_not_win_and_is_named(self):
         both = TABLE.assign(diverged=[True, True, False])

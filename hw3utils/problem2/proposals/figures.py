@@ -212,7 +212,7 @@ def recall(measured: Sequence[dict[str, Any]]) -> Figure:
             )
             axis.plot(COUNTS, seeds.mean(axis=0), marker=MARKERS[index], markersize=4, **look)
         axis.set(title=f"An object is found by a box of IoU ≥ {overlap:g}", xscale="log")
-        axis.set(xlabel="proposals, best first", ylim=(-0.02, 1.02))
+        axis.set(xlabel="proposals, best first (bands: all seeds)", ylim=(-0.02, 1.02))
         axis.set_xticks(COUNTS, [f"{count:,}" for count in COUNTS])
         axis.minorticks_off()
     axes[0].set_ylabel("share of objects found")
