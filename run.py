@@ -31,8 +31,11 @@ NEEDED_BYTES = 10 * 2**30
 INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
 GOODBYE_SECONDS = 20  # in which what was interrupted may tidy up and say what is kept
 QUICK_TESTS = ["test_environment", "report/test_notebooks", "test_texts"]
-# A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures.
-ON_ALL_CORES = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+# A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures. Files
+# with few tests are often the slow ones, and are not left to the end.
+ON_ALL_CORES = [
+    "--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder",
+]  # fmt: skip
 
 
 def main() -> int:

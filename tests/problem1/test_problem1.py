@@ -86,15 +86,18 @@ def test_the_committed_figures_are_those_the_notebook_saves():
 
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
 def test_a_notebook_killed_half_way_ends_with_the_results_of_a_quiet_run(tmp_path):
-    """``hw3utils run problem1`` with a cache of its own, killed after 12 runs, then given again."""
+    """The notebook with a cache of its own, killed after 12 runs, then run again."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "FashionMNIST").symlink_to(paths.data_dir() / "FashionMNIST")
-    command = [sys.executable, "-m", "hw3utils", "run", "problem1", "--profile", "smoke"]
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom hw3utils.report import notebooks\n"
+        "notebooks.run_notebook('problem1', Path(sys.argv[1]), {'profile': 'smoke'})"
+    )
 
     def start(output, **variables):
         return subprocess.Popen(
-            [*command, "--output", str(tmp_path / output)],
+            [sys.executable, "-c", program, str(tmp_path / output)],
             env=os.environ | variables,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
