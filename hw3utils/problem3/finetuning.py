@@ -90,7 +90,8 @@ def finetune_all(
         key = keys[name] = sweeps.task_key(_finetune, arguments, checksums)
         tasks[key] = (*arguments, cache_dir / f"{key}.checkpoint")
         work[key] = images_seen(finetuning, parts)
-    found = sweeps.map_cached(
+    found = {}
+    for key, kept in sweeps.each_cached(
         _finetune,
         tasks,
         [tensor for images in parts for tensor in (images.images, images.labels)],
@@ -99,9 +100,9 @@ def finetune_all(
         note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
         n_jobs=n_jobs or workers.processes(),
         cache_dir=cache_dir,
-    )
-    for key in found:
-        (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)
+    ):
+        found[key] = kept
+        (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)  # 0.3 GB
     results = {}
     for name, key in keys.items():
         history = pd.DataFrame(found[key]["history"])

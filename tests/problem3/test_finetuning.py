@@ -220,3 +220,17 @@ def test_a_run_killed_after_an_epoch_goes_on_and_ends_with_the_same_bits(tmp_pat
     assert resumed.start_accuracy == quiet.start_accuracy
     for name in ("validation_logits", "test_logits", "final_test_logits", "validation_features"):
         assert torch.equal(getattr(resumed, name), getattr(quiet, name)), name
+
+
+def test_a_checkpoint_is_removed_as_soon_as_its_run_is_kept(tmp_path, monkeypatch):
+    """Those of a whole night would fill gigabytes."""
+    write, seen = files.write_checked, []
+
+    def watched(place, content):
+        seen.append(len(list(tmp_path.glob("*.checkpoint"))))
+        return write(place, content)
+
+    monkeypatch.setattr(files, "write_checked", watched)
+    wanted = {seed: Finetuning(run(seed=seed), 16, resnet.RANDOM, "") for seed in (0, 1)}
+    finetune_all(wanted, PARTS, SCALE, n_jobs=1, cache_dir=tmp_path)
+    assert max(seen) == 1 and not list(tmp_path.glob("*.checkpoint"))
