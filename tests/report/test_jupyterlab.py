@@ -124,13 +124,14 @@ def run_all_cells(lab, page, notebook):
     wait_for(lambda: lab.kernel_state(notebook) == "idle", 120, f"a kernel for {notebook}")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    idle = 0
+    idle, worked = 0, False  # on a busy machine the first cell starts seconds after the click
 
     def rests():
-        nonlocal idle
-        idle = idle + 1 if lab.kernel_state(notebook) == "idle" else 0
+        nonlocal idle, worked
+        state = lab.kernel_state(notebook)
+        idle, worked = (idle + 1 if state == "idle" else 0), worked or state == "busy"
         prompts = page.locator(".jp-InputPrompt", has_text="[*]").count()
-        return idle >= 4 and prompts == 0
+        return worked and idle >= 4 and prompts == 0
 
     wait_for(rests, 480, f"{notebook} to finish (kernel: {lab.kernel_state(notebook)})")
     page.keyboard.press("Control+s")
