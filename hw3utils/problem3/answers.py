@@ -66,7 +66,9 @@ class Crossing(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """Whether finetuning overtakes, as was predicted, and the finding."""
+        """Whether finetuning overtakes, as was predicted, where that is told, and the finding."""
+        if self.low is self.high is None:
+            return self.text
         return f"{OUTCOMES[not self.reason]}: {self.text}"
 
     @property

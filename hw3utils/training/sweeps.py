@@ -120,13 +120,24 @@ def map_cached(
     function: Callable[..., dict[str, Any]],
     tasks: Mapping[str, Sequence[Any]],
     shared: Sequence[Tensor] = (),
+    **options: Any,
+) -> dict[str, dict[str, Any]]:
+    """Return what `each_cached` yields, all of it, in the tasks' order."""
+    found = dict(each_cached(function, tasks, shared, **options))
+    return {key: found[key] for key in tasks}
+
+
+def each_cached(
+    function: Callable[..., dict[str, Any]],
+    tasks: Mapping[str, Sequence[Any]],
+    shared: Sequence[Tensor] = (),
     *,
     title: str = "tasks",
     work: Mapping[str, float] | None = None,
     note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
     n_jobs: int | None = None,
     cache_dir: Path | None = None,
-) -> dict[str, dict[str, Any]]:
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Call ``function(*task, *shared)`` for every task whose result is not on disk yet.
 
     Each call has one thread to itself. Results are kept as they come in, so that an interrupted
@@ -152,36 +163,16 @@ def map_cached(
     n_jobs, cache_dir
         As in `fit_all`.
 
-    Returns
-    -------
-    dict
-        The results under the tasks' keys, in the tasks' order.
+    Yields
+    ------
+    tuple of str and dict
+        Each task's key and its result: first what is on disk, then what is computed, as it ends.
 
     Raises
     ------
     workers.WorkerError
         The cluster cannot be used, or is lost, or the source files were edited since this process
         started; finished results are kept.
-    """
-    options = {"title": title, "work": work, "note": note, "n_jobs": n_jobs, "cache_dir": cache_dir}
-    found = dict(each_cached(function, tasks, shared, **options))
-    return {key: found[key] for key in tasks}
-
-
-def each_cached(
-    function: Callable[..., dict[str, Any]],
-    tasks: Mapping[str, Sequence[Any]],
-    shared: Sequence[Tensor] = (),
-    *,
-    title: str = "tasks",
-    work: Mapping[str, float] | None = None,
-    note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
-    n_jobs: int | None = None,
-    cache_dir: Path | None = None,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield what `map_cached` returns, each key with its result: first what is on disk.
-
-    For results that together would fill the memory.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     places = {key: cache_dir / f"{key}.pt" for key in tasks}

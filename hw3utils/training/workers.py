@@ -93,7 +93,7 @@ def results(
     Parameters
     ----------
     function, tasks, shared
-        As in `sweeps.map_cached`.
+        As in `sweeps.each_cached`.
     n_jobs : int, optional
         Local processes, `num_workers` unless it is given; a cluster uses all its workers.
 

@@ -83,6 +83,7 @@ class TestCrossing:
         assert (found.low, found.high) == (100, 1_600)
         assert 200 < found.estimate < 800
         assert "between 100 and 1,600" in found.text
+        assert found.outcome.startswith("as predicted: ")
 
     @pytest.mark.parametrize(
         ("gaps", "reason"),
@@ -104,6 +105,7 @@ class TestCrossing:
     def test_one_seed_has_no_interval(self):
         found = answers.crossing(made_up_curve([-0.1, 0, 0.1], seeds=1), PROBE_FROZEN, SIZES)
         assert found.low is found.high is None and "one seed" in found.text
+        assert found.outcome == found.text, "what is not told contradicts no prediction"
 
     def test_noise_alone_hardly_ever_crosses(self):
         generator = np.random.default_rng(0)
