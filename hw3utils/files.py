@@ -11,9 +11,10 @@ import math
 import os
 import platform
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
@@ -24,19 +25,19 @@ class CorruptFileError(Exception):
     """A file is truncated or altered: its content does not match the digest stored in it."""
 
 
-def write_atomically(path: Path, content: bytes) -> Path:
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], None]) -> Path:
     """Write ``content`` to ``path``: a kill at any moment leaves the old file or the new one.
 
-    The bytes go to a temporary name in the same folder, reach the disk, and are then renamed.
-    Missing parent folders are made. Raises an OSError where the folder cannot be written to or the
-    disk is full; no temporary file stays behind.
+    The bytes go to a temporary name in the same folder, reach the disk, and are then renamed; a
+    function writes them there itself. Missing parent folders are made. Raises an OSError where the
+    folder cannot be written to or the disk is full; no temporary file stays behind.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with os.fdopen(handle, "w+b") as file:
+            content(file) if callable(content) else file.write(content)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)  # mkstemp's 0600 would shut out other readers
@@ -65,12 +66,21 @@ def read_checked(path: Path) -> bytes:
 
 
 def write_tensors(path: Path, content: dict[str, Any]) -> Path:
-    """Write a dict of tensors and plain values, for `read_tensors`, atomically and checked."""
+    """Write a dict of tensors and plain values, for `read_tensors`, atomically and checked.
+
+    As `write_checked` would write what torch saves, without a copy of it in memory.
+    """
     import torch
 
-    packed = io.BytesIO()
-    torch.save(content, packed)
-    return write_checked(path, packed.getvalue())
+    def write(file: BinaryIO) -> None:
+        file.write(bytes(_DIGEST_BYTES))  # the place of the digest, which is known at the end
+        torch.save(content, file)
+        file.seek(_DIGEST_BYTES)
+        digest = _sha256(file).digest()
+        file.seek(0)
+        file.write(digest)
+
+    return write_atomically(path, write)
 
 
 def read_tensors(path: Path) -> dict[str, Any] | None:
@@ -90,11 +100,15 @@ def unpack_tensors(content: bytes) -> dict[str, Any]:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 digest of a file, in hexadecimal, reading it in chunks of 1 MiB."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return _sha256(file).hexdigest()
+
+
+def _sha256(file: BinaryIO) -> Any:
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest
 
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "scikit-image")

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +30,21 @@ def test_damage_is_noticed(tmp_path, damage):
     path.write_bytes({"truncated": content[:-1], "altered": content, "empty": b""}[damage])
     with pytest.raises(files.CorruptFileError, match="truncated or altered"):
         files.read_checked(path)
+
+
+def test_tensors_are_read_back_and_take_no_memory_to_be_written(tmp_path):
+    """A checkpoint of 40 MB; `tracemalloc` sees what Python holds of it."""
+    tensors = {"weights": torch.arange(10_000_000, dtype=torch.float32), "epoch": 3}
+    tracemalloc.start()
+    path = files.write_tensors(tmp_path / "checkpoint", tensors)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 5e6
+    found = files.read_tensors(path)
+    assert torch.equal(found["weights"], tensors["weights"]) and found["epoch"] == 3
+    assert files.unpack_tensors(files.read_checked(path))["epoch"] == 3
+    path.write_bytes(path.read_bytes()[:-1])
+    assert files.read_tensors(path) is None
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_litter(tmp_path, monkeypatch):
