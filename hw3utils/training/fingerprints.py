@@ -10,9 +10,9 @@ import ast
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -133,7 +133,8 @@ def _read(module: str) -> _Room:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == PACKAGE:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                known = (inner, None) if _is_module(inner) else (node.module, alias.name)
+                is_module = _is_package(node.module) and find_spec(inner) is not None
+                known = (inner, None) if is_module else (node.module, alias.name)
                 imports[alias.asname or alias.name] = known
     _rooms[module] = _Room(definitions, imports)
     for source, _ in imports.values():
@@ -180,20 +181,12 @@ def _in_a_wing(module: str) -> bool:
 
 @functools.cache
 def _is_package(module: str) -> bool:
-    return importlib.util.find_spec(module).submodule_search_locations is not None
-
-
-@functools.cache
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # its parent is a module, not a package
-        return False
+    return find_spec(module).submodule_search_locations is not None
 
 
 def _file(module: str) -> Path:
     loaded = getattr(sys.modules.get(module), "__file__", None)
-    return Path(loaded or importlib.util.find_spec(module).origin)
+    return Path(loaded or find_spec(module).origin)
 
 
 def _copy(node: ast.stmt) -> ast.stmt:

@@ -36,12 +36,22 @@ LOOP = {"fit", "finetune", "recipe"}
 RESNET = {"finetune", "features", "adapted"}
 
 
-@pytest.fixture
-def copy(tmp_path):
+def copied(folder):
     """Return a folder with a copy of the package, to be edited."""
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(hw3utils.__file__).parent, tmp_path / "hw3utils", ignore=ignored)
-    return tmp_path
+    shutil.copytree(Path(hw3utils.__file__).parent, folder / "hw3utils", ignore=ignored)
+    return folder
+
+
+@pytest.fixture
+def copy(tmp_path):
+    return copied(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    """Return the digests of the package as it is, in a copy that nobody edits."""
+    return digests(copied(tmp_path_factory.mktemp("unedited")))
 
 
 def python(copy, program, check=True, **variables):
@@ -102,15 +112,15 @@ def edit(path, old, new):
         ("problem4/experiments", "0.05", "0.06", set()),
     ],
 )  # fmt: skip
-def test_an_edit_changes_the_keys_of_the_tasks_that_execute_it(copy, room, old, new, changed):
-    before = digests(copy)
+def test_an_edit_changes_the_keys_of_the_tasks_that_execute_it(
+    copy, before, room, old, new, changed
+):
     edit(copy / "hw3utils" / f"{room}.py", old, new)
     after = digests(copy)
     assert {name for name in TASKS if before[name] != after[name]} == changed
 
 
-def test_a_moved_function_and_a_renamed_room_change_no_key(copy):
-    before = digests(copy)
+def test_a_moved_function_and_a_renamed_room_change_no_key(copy, before):
     rooms = copy / "hw3utils" / "training"
     loop, batches = rooms / "loop.py", rooms / "batches.py"
     text = loop.read_text(encoding="utf-8")
