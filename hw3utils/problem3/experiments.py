@@ -59,7 +59,17 @@ class Setup:
     target: datasets.Target  # the whole dataset, and which wanted sets could not be had
     scale: ResizedScale  # ImageNet's own normalisation, after enlarging to the settings' size
     parts: Splits  # the training, validation and test images that are used
-    everything: ImageSet  # for the last layer at the end: training images, then validation images
+    refit: bool  # whether the last layer is trained on all images there are, in the end
+
+    @property
+    def everything(self) -> ImageSet:
+        """Training images, then validation images, for the last layer at the end, made anew."""
+        train, validation, _ = self.target.parts if self.refit else self.parts
+        return ImageSet(
+            torch.cat([train.images, validation.images]),
+            torch.cat([train.labels, validation.labels]),
+            train.class_names,
+        )
 
     @property
     def augment(self) -> FlipAndCrop:
@@ -91,17 +101,11 @@ def load(settings: Problem3) -> Setup:
     scale = imagenet_scale(settings.image_size)
     target = datasets.load_target(settings.dataset, size=settings.image_size)
     parts = target.parts.at_most(settings.n_train, settings.n_validation, settings.n_test)
-    train, validation, _ = target.parts if settings.refit else parts
-    everything = ImageSet(
-        torch.cat([train.images, validation.images]),
-        torch.cat([train.labels, validation.labels]),
-        train.class_names,
-    )
     try:
         base = resnet.load_base(settings.weights)
     except resnet.WeightsError as error:
         raise resnet.WeightsError(text.without_digests(str(error))) from None
-    return Setup(base, target, scale, parts, everything)
+    return Setup(base, target, scale, parts, settings.refit)
 
 
 def check(settings: Problem3) -> None:

@@ -4,15 +4,18 @@ Of the network as ImageNet left it, and of one whose BatchNorm statistics follow
 """
 
 import functools
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hw3utils import paths
 from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, mirrored, stratified_order
 from hw3utils.problem3 import resnet
 from hw3utils.training import fingerprints, loop, sweeps
@@ -40,8 +43,10 @@ def extract(
 
     Each set comes as a list of its views: image sets of the same length, such as the images and
     their mirror images. Features are kept in chunks under a key made of weights, preprocessing,
-    images and code: an interrupted extraction goes on where it stopped.
+    images and code: an interrupted extraction goes on where it stopped. What is returned lies in a
+    file, too, not in memory.
     """
+    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     tasks: dict[str, tuple[Any, ...]] = {}
     wanted: dict[str, list[tuple[int, int, int]]] = {}  # where a chunk goes: set, view, first image
     for number, views in enumerate(sets):
@@ -59,12 +64,23 @@ def extract(
     for key, chunk in found:
         rows = chunk["features"]
         features = features or [
-            torch.empty(len(views), len(views[0]), rows.shape[1]) for views in sets
+            _on_disk(cache_dir, len(views), len(views[0]), rows.shape[1]) for views in sets
         ]
         for number, view, first in wanted[key]:
             features[number][view, first : first + len(rows)] = rows
         seconds += chunk["seconds"]
     return Extracted(features, seconds)
+
+
+def _on_disk(folder: Path, views: int, images: int, values: int) -> Tensor:
+    """Return a float32 tensor in a file without a name: pages that nobody uses need no memory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        nothing = bytes(values * np.dtype(np.float32).itemsize)
+        for _ in range(views * images):  # a full disk is an error here, and would be a crash later
+            file.write(nothing)
+        file.flush()
+        return torch.from_numpy(np.memmap(file, np.float32, "r+", shape=(views, images, values)))
 
 
 @fingerprints.task

@@ -180,7 +180,6 @@ def _finetune(
             model.fc.bias.copy_(finetuning.head[1])
     if finetuning.frozen_statistics:
         resnet.freeze_statistics(model)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.to(workers.pick_device())
     under_autocast(model, torch.bfloat16 if finetuning.bf16 else None)
     start = evaluate(model, validation, scale)
@@ -200,6 +199,7 @@ def _finetune(
         test_logits, _ = resnet.logits_and_features(model, test, scale)
     validation_logits, features = resnet.logits_and_features(model, validation, scale)
     train_logits, _ = resnet.logits_and_features(model, train, scale)
+    before = resnet.build(finetuning.weights, len(class_names), run.seed).state_dict()
     return {
         "history": result.history.to_dict("list"),
         "diverged": result.diverged or not finite,

@@ -49,9 +49,7 @@ def extract_features(setup: Setup) -> Features:
     train, validation, test = setup.parts
     sets = [setup.views(setup.everything), [test]]
     (everything, of_test), seconds = features.extract(setup.base, sets, setup.scale)
-    first = len(setup.everything) - len(validation)
-    if len(setup.everything) > len(train) + len(validation):
-        first = len(setup.target.parts.train)
+    first = len(setup.target.parts.train if setup.refit else train)
     return Features(
         everything, everything[:, : len(train)], everything[0, first : first + len(validation)],
         of_test[0], seconds,

@@ -180,12 +180,7 @@ def build(weights: str, num_classes: int, seed: int) -> nn.Module:
     """Return ResNet-50 with a new head: from ImageNet ``weights``, or ``"random"`` ones."""
     if weights == RANDOM:
         return random_resnet50(num_classes, seed)
-    return replace_head(network(_base(weights)), num_classes, seed)
-
-
-@functools.lru_cache(maxsize=1)
-def _base(weights: str) -> Base:
-    return load_base(weights)
+    return replace_head(network(load_base(weights)), num_classes, seed)
 
 
 def freeze(model: nn.Module) -> nn.Module:

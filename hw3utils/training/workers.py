@@ -11,6 +11,7 @@ import io
 import multiprocessing
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,7 +113,11 @@ def results(
         for key, arguments in tasks.items()
     ]
     if (scheduler := address()) is None:
-        parallel = joblib.Parallel(n_jobs or num_workers(), return_as="generator_unordered")
+        # What is shared lies in a file, for each process to map: joblib's own place is memory.
+        parallel = joblib.Parallel(
+            n_jobs or num_workers(), return_as="generator_unordered",
+            temp_folder=tempfile.gettempdir(), mmap_mode="c",
+        )  # fmt: skip
         here = os.getpid()
         yield from parallel(joblib.delayed(compute_for)(here, *call, arrays) for call in calls)
         return
@@ -165,7 +170,8 @@ def compute(
     _end_with_parent()
     _use_own_gpu()
     torch.set_num_threads(1)
-    result = function(*arguments, *(torch.from_numpy(array.copy()) for array in arrays))
+    writable = (array if array.flags.writeable else array.copy() for array in arrays)
+    result = function(*arguments, *map(torch.from_numpy, writable))
     content = io.BytesIO()
     torch.save(result, content)
     return key, content.getvalue()

@@ -40,14 +40,9 @@ def setup_of(n_train=80, n_validation=30, refit=False, name="cifar10"):
     """Return a set-up that uses so many of 80 training, 30 validation and 30 test images."""
     whole = Splits(part(80, 1), part(30, 2), part(30, 3))
     parts = whole.at_most(n_train, n_validation, 30)
-    train, validation, _ = whole if refit else parts
-    everything = ImageSet(
-        torch.cat([train.images, validation.images]),
-        torch.cat([train.labels, validation.labels]), train.class_names,
-    )  # fmt: skip
     base = resnet.Base(resnet.RANDOM, "drawn", {}, "none")
     scale = ResizedScale((0.5,) * 3, (0.5,) * 3, 32)
-    return Setup(base, datasets.Target(name, whole, {}), scale, parts, everything)
+    return Setup(base, datasets.Target(name, whole, {}), scale, parts, refit)
 
 
 @pytest.fixture(autouse=True)

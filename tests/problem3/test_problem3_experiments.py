@@ -31,7 +31,7 @@ def setup_of(n, name="cifar10", num_classes=2):
         return ImageSet(pixels.to(torch.uint8), labels, names)
 
     parts = Splits(part(n), part(4), part(4))
-    return Setup(BASE, datasets.Target(name, parts, {}), SCALE, parts, parts.train)
+    return Setup(BASE, datasets.Target(name, parts, {}), SCALE, parts, refit=False)
 
 
 def stand_in_heads(arms):
@@ -223,7 +223,7 @@ class TestArithmetic:
         monkeypatch.setattr(experiments, "compare_arithmetic", compare)
         images = make_images(40, shape=(3, 32, 32))
         parts = Splits(images, images, images)
-        setup = Setup(BASE, datasets.Target("cifar10", parts, {}), SCALE, parts, images)
+        setup = Setup(BASE, datasets.Target("cifar10", parts, {}), SCALE, parts, refit=False)
         head = Head(torch.full((10, 2048), 0.5), torch.ones(10))
         settings = Problem3.for_profile("smoke", batch_size=8)
         found, again = (
