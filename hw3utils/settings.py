@@ -282,7 +282,7 @@ class Problem3(Settings):
             "finetune_images": 2_560,
             "finetune_epochs": 32,
             "curve": ((640, 32), (2_560, 8), (10_240, 2)),
-            "longer": (),
+            "longer": ((10_240, 10),),
             "compared_sizes": (32, 64, 96),
             "compared_images": 2_560,
         },

@@ -19,7 +19,7 @@ from hw3utils.problem3.tables import KEY, told
 from hw3utils.style import COLOURS, MARKERS, show
 
 if TYPE_CHECKING:  # students have the figures without the answers
-    from hw3utils.problem3.answers import Crossing
+    from hw3utils.problem3.curve_answers import Crossing
 
 GREY = "#777777"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))

@@ -190,6 +190,13 @@ def name(approach: str, images: int, epochs: int | None = None, lr: float | None
     return f"{approach}{rate}, {images:,}" + ("" if epochs is None else f" × {epochs}")
 
 
+def named(approach: str, size: Size) -> str:
+    """Return the `name` at one size with the rate of `RATES`; a last layer goes by images alone."""
+    if approach == LAST_LAYER:
+        return name(approach, size.images)
+    return name(approach, *size, RATES[approach])
+
+
 def differences(right: Hits, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """Return the test accuracy of one network minus that of another, in points, paired by seed.
 

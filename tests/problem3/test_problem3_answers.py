@@ -11,7 +11,14 @@ from scipy import stats
 
 from hw3utils import paths
 from hw3utils.data.images import ImageSet
-from hw3utils.problem3 import answers, figures, head_experiments, resnet, tables
+from hw3utils.problem3 import (
+    answers,
+    curve_answers,
+    figures,
+    head_experiments,
+    resnet,
+    tables,
+)
 from hw3utils.problem3.experiments import (
     ALL_LAYERS,
     HEAD_FROZEN,
@@ -79,7 +86,9 @@ def made_up_curve(gaps, seeds=3, noise=0.0, generator=None):
 
 class TestCrossing:
     def test_lies_between_the_sizes_at_which_one_is_told_to_be_better(self):
-        found = answers.crossing(made_up_curve([-0.1, 0.0, 0.1], noise=0.003), PROBE_FROZEN, SIZES)
+        found = curve_answers.crossing(
+            made_up_curve([-0.1, 0.0, 0.1], noise=0.003), PROBE_FROZEN, SIZES
+        )
         assert (found.low, found.high) == (100, 1_600)
         assert 200 < found.estimate < 800
         assert "between 100 and 1,600" in found.text
@@ -99,11 +108,11 @@ class TestCrossing:
         ],
     )
     def test_where_there_is_none_something_else_is_told(self, gaps, reason):
-        found = answers.crossing(made_up_curve(gaps, noise=0.003), PROBE_FROZEN, SIZES)
+        found = curve_answers.crossing(made_up_curve(gaps, noise=0.003), PROBE_FROZEN, SIZES)
         assert reason in found.reason and found.estimate is None and found.reason in found.text
 
     def test_one_seed_has_no_interval(self):
-        found = answers.crossing(made_up_curve([-0.1, 0, 0.1], seeds=1), PROBE_FROZEN, SIZES)
+        found = curve_answers.crossing(made_up_curve([-0.1, 0, 0.1], seeds=1), PROBE_FROZEN, SIZES)
         assert found.low is found.high is None and "one seed" in found.text
         assert found.outcome == found.text, "what is not told contradicts no prediction"
 
@@ -112,14 +121,14 @@ class TestCrossing:
         told = 0
         for _ in range(300):
             curve = made_up_curve([0, 0, 0], noise=0.02, generator=generator)
-            found = answers.crossing(curve, PROBE_FROZEN, SIZES)
+            found = curve_answers.crossing(curve, PROBE_FROZEN, SIZES)
             told += not found.reason
         assert told <= 6
 
     def test_the_gap_is_paired_by_seed(self):
         curve = made_up_curve([0.1, 0.1, 0.1])
         curve = curve[(curve["approach"] != LAST_LAYER) | (curve["seed"] != 1)]
-        assert answers.gap(curve, PROBE_FROZEN, SIZES[0]) == pytest.approx([0.1, 0.1])
+        assert curve_answers.gap(curve, PROBE_FROZEN, SIZES[0]) == pytest.approx([0.1, 0.1])
 
 
 class TestDifferences:
@@ -302,7 +311,8 @@ class TestSentences:
         with_both = pd.concat([told, pd.DataFrame(more)], ignore_index=True)
         assert answers.mechanism_words(with_both, moved, SIZES[1]).count("NOT as predicted") == 1
         refused = pd.DataFrame([names | up, names | down, names | up | {"low": -1.0}])
-        assert answers.mechanism_words(refused, moved, SIZES[1]).count("NOT as predicted") == 2
+        words = answers.mechanism_words(refused, moved, SIZES[1])
+        assert words.count("NOT as predicted") == words.count("undecided") == 1
 
 
 class TestTables:
@@ -426,8 +436,8 @@ class TestFigures:
 
     def test_the_picture_marks_those_crossings_that_there_are(self):
         curve = made_up_curve([-0.1, 0.0, 0.1], noise=0.003)
-        found = answers.crossing(curve, PROBE_FROZEN, SIZES)
-        none = answers.crossing(made_up_curve([0.1, 0.1, 0.1]), PROBE_FROZEN, SIZES)
+        found = curve_answers.crossing(curve, PROBE_FROZEN, SIZES)
+        none = curve_answers.crossing(made_up_curve([0.1, 0.1, 0.1]), PROBE_FROZEN, SIZES)
         texts = figures.accuracy_curve(curve, SIZES, [none, found]).axes[0].texts
         marked = [text.get_text() for text in texts if "overtakes" in text.get_text()]
         assert len(marked) == 1 and PROBE_FROZEN in marked[0]
