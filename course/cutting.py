@@ -1,4 +1,4 @@
-"""Cutting the bodies of functions out of a module's text, and putting them back, byte by byte.
+"""Cutting the bodies of functions out of a module's text; all the rest stays, byte by byte.
 
 What stays of a function: decorators, signature, docstring, and the checks of its input with which
 its body begins. Positions come from the syntax tree; the text is never printed anew.
@@ -7,18 +7,8 @@ its body begins. Positions come from the syntax tree; the text is never printed 
 import ast
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from hw3utils.checking.places import definition
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Lines of the original, and the lines of the edition that stand for them."""
-
-    line: int  # where the latter begin in the edition, from 0
-    edition: tuple[str, ...]
-    original: tuple[str, ...]
 
 
 def cut(
@@ -26,8 +16,8 @@ def cut(
     bodies: Mapping[str, str],
     docs: Mapping[str, str] | None = None,
     gone: Sequence[str] = (),
-) -> tuple[str, list[Piece]]:
-    """Return the edition of a module, and the pieces that `put_back` needs.
+) -> tuple[str, list[str]]:
+    """Return the edition of a module, and the lines that were cut.
 
     ``bodies`` maps dotted names of functions to the code that stands instead of their bodies,
     ``docs`` names of functions or classes to other docstrings; ``gone`` are definitions that
@@ -47,24 +37,12 @@ def cut(
         while after < len(lines) and not lines[after].strip():
             after += 1
         edits.append((first, after, []))
-    made, pieces, done = [], [], 0
+    made, removed, done = [], [], 0
     for first, after, instead in sorted(edits):
-        made += lines[done:first]
-        pieces.append(Piece(len(made), tuple(instead), tuple(lines[first:after])))
-        made += instead
+        made += lines[done:first] + instead
+        removed += lines[first:after]
         done = after
-    return "".join(made + lines[done:]), pieces
-
-
-def put_back(edition: str, pieces: Sequence[Piece]) -> str:
-    """Return the original. Raises a ValueError where the edition's stubs are not as they were."""
-    lines = edition.splitlines(keepends=True)
-    for piece in reversed(pieces):
-        after = piece.line + len(piece.edition)
-        if tuple(lines[piece.line : after]) != piece.edition:
-            raise ValueError(f"line {piece.line + 1} is not as it was cut")
-        lines[piece.line : after] = piece.original
-    return "".join(lines)
+    return "".join(made + lines[done:]), removed
 
 
 def raising(message: str) -> str:
