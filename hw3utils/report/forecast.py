@@ -62,14 +62,11 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: 
         if record.get("made") == made(problem, output):
             told = "executed already, and nothing has changed since: it is left as it is"
             return Forecast(problem, 0.0, told, cached=True, kept=True, sweeps=())
+        cached = not any(_missing(sweep["keys"]) for sweep in record["sweeps"])
         left = [_seconds_left(sweep) for sweep in record["sweeps"]]
-        if not any(_missing(sweep["keys"]) for sweep in record["sweeps"]):
-            return Forecast(
-                problem, record["rest"], "all results are in the cache", True, sweeps=(*left,)
-            )
         if None not in left:
-            total = record["rest"] + sum(left)
-            return Forecast(problem, total, "by its last run here", sweeps=(*left,))
+            told = "all results are in the cache" if cached else "by its last run here"
+            return Forecast(problem, record["rest"] + sum(left), told, cached, sweeps=(*left,))
     elif others:
         record = json.loads(others[-1].read_text(encoding="utf-8"))
         whole = [sweep["seconds"] for sweep in record["sweeps"]]
@@ -108,7 +105,7 @@ def _duration(seconds: float) -> str:
     return f"about {minutes:.0f} minutes" if minutes < 90 else f"about {minutes / 60:.1f} hours"
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager):
     """A bar over a whole run, beside that of the notebook; lines where there is no terminal."""
 
     def __init__(self, plan: Sequence[Forecast]) -> None:
@@ -121,9 +118,6 @@ class Progress:
         )  # fmt: skip
         self.finished = 0.0  # seconds foreseen of the notebooks that are done
         self.found = self.computed = 0
-
-    def __enter__(self) -> "Progress":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

@@ -248,11 +248,10 @@ def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]], fold
         )
         for question, name, finding in summary.pictures(found)
     ]
-    full = answers[["question", "answer"]]
-    linked = [f"[{question}]({link})" for question, link in links.items()]
-    brief = answers[["points"]].assign(answer=answers["answer"].map(summary.in_brief))
-    brief.insert(0, "question", linked)
-    longer = full.assign(question=linked)[full["answer"] != brief["answer"]]
+    answers["question"] = [f"[{question}]({link})" for question, link in links.items()]
+    full = answers[["question", "points", "answer"]]
+    brief = full.assign(answer=full["answer"].map(summary.in_brief))
+    longer = full[full["answer"] != brief["answer"]].drop(columns="points")
     runs = summary.runs(found)
     runs["from"] = [part.run for part in parts.values()]
     return (
