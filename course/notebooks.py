@@ -141,8 +141,7 @@ def title(notebook: NotebookNode, problem: str) -> str:
 
 def _checked(part: str, names: Container[str]) -> list[str]:
     """Return the automatic items of a part that are among ``names``."""
-    items = [row["item"] for row in AUTOMATIC if row["part"] == part]
-    return [item for item in items if item in names]
+    return [row["item"] for row in AUTOMATIC if row["part"] == part and row["item"] in names]
 
 
 def _check(names: list[str]) -> NotebookNode:
