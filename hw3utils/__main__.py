@@ -144,17 +144,17 @@ def _run(asked: argparse.Namespace) -> int:
         os.environ["HW3_CLUSTER"] = asked.cluster  # the notebooks' kernels see it, too
     if found := workers.check_cluster():
         print(f"cluster: {workers.address()}, {found} workers")
-    numbers = (asked.profile, asked.parameters)
-    plan = [forecast.forecast(problem, *numbers, asked.output) for problem in asked.problems]
+    run = (asked.profile, asked.parameters, asked.output)
+    plan = [forecast.forecast(problem, *run) for problem in asked.problems]
     print(forecast.told(plan, asked.profile))
     _fetch_fashion_mnist()
     pages = {}
     # A page is made while the next notebook runs.
-    with forecast.Progress(plan) as progress, ThreadPoolExecutor(max_workers=1) as beside:
+    with forecast.Progress(plan, *run) as progress, ThreadPoolExecutor(max_workers=1) as beside:
         for each in plan:
             executed = asked.output / f"{each.problem}.ipynb"
             if not each.kept:
-                with progress.following(each.problem, *numbers, asked.output):
+                with progress.following(each.problem):
                     notebooks.run_notebook(
                         each.problem, asked.output, {"profile": asked.profile, **asked.parameters}
                     )

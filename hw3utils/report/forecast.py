@@ -108,8 +108,11 @@ def _duration(seconds: float) -> str:
 class Progress(contextlib.AbstractContextManager):
     """A bar over a whole run, beside that of the notebook; lines where there is no terminal."""
 
-    def __init__(self, plan: Sequence[Forecast]) -> None:
+    def __init__(
+        self, plan: Sequence[Forecast], profile: str, parameters: Mapping[str, Any], output: Path
+    ) -> None:
         self.plan = {each.problem: each for each in plan}
+        self.run = (profile, parameters, output)
         self.known = all(each.seconds is not None for each in plan)
         total = sum(each.seconds for each in plan) if self.known else None
         self.bar = tqdm(
@@ -123,9 +126,7 @@ class Progress(contextlib.AbstractContextManager):
         self.bar.close()
 
     @contextlib.contextmanager
-    def following(
-        self, problem: str, profile: str, parameters: Mapping[str, Any], output: Path
-    ) -> Iterator[None]:
+    def following(self, problem: str) -> Iterator[None]:
         """Follow a notebook's run in the block, and leave a record of it when it is finished."""
         ahead, over, began = self.plan[problem], threading.Event(), time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +154,7 @@ class Progress(contextlib.AbstractContextManager):
             left = sum(each.seconds or 0.0 for each in self.plan.values()) - self.finished
             to_come = f", {_duration(left)} left" if self.known and left > 1 else ""
             print(f"{problem} is done{to_come}")
-        write_record(problem, profile, parameters, output, seen, seconds)
+        write_record(problem, *self.run, seen, seconds)
 
     def _show(self, seconds: float, seen: Sequence[Sweep]) -> None:
         self.bar.n = seconds if self.known else 0
