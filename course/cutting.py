@@ -8,7 +8,7 @@ import ast
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from hw3utils.checking.places import definition
+from hw3utils.checking.places import Definition, definition
 
 
 def cut(
@@ -27,9 +27,9 @@ def cut(
     lines = source.splitlines(keepends=True)
     edits: list[tuple[int, int, list[str]]] = []  # first line, line after the last, in their place
     for name, text in (docs or {}).items():
-        edits.append(_new_docstring(definition(tree, name), text, lines))
+        edits.append(_new_docstring(definition(tree, name), text))
     for name, code in bodies.items():
-        edits.append(_new_body(definition(tree, name), code, lines))
+        edits.append(_new_body(definition(tree, name), code))
     for name in gone:
         node = definition(tree, name)
         first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
@@ -50,7 +50,7 @@ def raising(message: str) -> str:
     return f"raise NotImplementedError(\n    {message!r}\n)"
 
 
-def _new_body(node: ast.FunctionDef, code: str, lines: list[str]) -> tuple[int, int, list[str]]:
+def _new_body(node: ast.FunctionDef, code: str) -> tuple[int, int, list[str]]:
     kept = 1 if ast.get_docstring(node) is not None else 0
     while kept < len(node.body) and _is_check(node.body[kept]):
         kept += 1
@@ -73,7 +73,7 @@ def _is_check(node: ast.stmt) -> bool:
     return False
 
 
-def _new_docstring(node, text: str, lines: list[str]) -> tuple[int, int, list[str]]:
+def _new_docstring(node: Definition, text: str) -> tuple[int, int, list[str]]:
     """Replace a docstring, or put one in front of a body that has none."""
     indent = " " * node.body[0].col_offset
     first = node.body[0].lineno - 1
