@@ -1,4 +1,4 @@
-"""Cutting the bodies of functions out of a module's text, and putting them back, byte by byte.
+"""Cutting the bodies of functions out of a module's text; all the rest stays, byte by byte.
 
 What stays of a function: decorators, signature, docstring, and the checks of its input with which
 its body begins. Positions come from the syntax tree; the text is never printed anew.
@@ -7,18 +7,8 @@ its body begins. Positions come from the syntax tree; the text is never printed 
 import ast
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from hw3utils.checking.places import definition
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Lines of the original, and the lines of the edition that stand for them."""
-
-    line: int  # where the latter begin in the edition, from 0
-    edition: tuple[str, ...]
-    original: tuple[str, ...]
+from hw3utils.checking.places import Definition, definition
 
 
 def cut(
@@ -26,8 +16,8 @@ def cut(
     bodies: Mapping[str, str],
     docs: Mapping[str, str] | None = None,
     gone: Sequence[str] = (),
-) -> tuple[str, list[Piece]]:
-    """Return the edition of a module, and the pieces that `put_back` needs.
+) -> tuple[str, list[str]]:
+    """Return the edition of a module, and the lines that were cut.
 
     ``bodies`` maps dotted names of functions to the code that stands instead of their bodies,
     ``docs`` names of functions or classes to other docstrings; ``gone`` are definitions that
@@ -37,9 +27,9 @@ def cut(
     lines = source.splitlines(keepends=True)
     edits: list[tuple[int, int, list[str]]] = []  # first line, line after the last, in their place
     for name, text in (docs or {}).items():
-        edits.append(_new_docstring(definition(tree, name), text, lines))
+        edits.append(_new_docstring(definition(tree, name), text))
     for name, code in bodies.items():
-        edits.append(_new_body(definition(tree, name), code, lines))
+        edits.append(_new_body(definition(tree, name), code))
     for name in gone:
         node = definition(tree, name)
         first = min([node.lineno, *(d.lineno for d in node.decorator_list)]) - 1
@@ -47,24 +37,12 @@ def cut(
         while after < len(lines) and not lines[after].strip():
             after += 1
         edits.append((first, after, []))
-    made, pieces, done = [], [], 0
+    made, removed, done = [], [], 0
     for first, after, instead in sorted(edits):
-        made += lines[done:first]
-        pieces.append(Piece(len(made), tuple(instead), tuple(lines[first:after])))
-        made += instead
+        made += lines[done:first] + instead
+        removed += lines[first:after]
         done = after
-    return "".join(made + lines[done:]), pieces
-
-
-def put_back(edition: str, pieces: Sequence[Piece]) -> str:
-    """Return the original. Raises a ValueError where the edition's stubs are not as they were."""
-    lines = edition.splitlines(keepends=True)
-    for piece in reversed(pieces):
-        after = piece.line + len(piece.edition)
-        if tuple(lines[piece.line : after]) != piece.edition:
-            raise ValueError(f"line {piece.line + 1} is not as it was cut")
-        lines[piece.line : after] = piece.original
-    return "".join(lines)
+    return "".join(made + lines[done:]), removed
 
 
 def raising(message: str) -> str:
@@ -72,7 +50,7 @@ def raising(message: str) -> str:
     return f"raise NotImplementedError(\n    {message!r}\n)"
 
 
-def _new_body(node: ast.FunctionDef, code: str, lines: list[str]) -> tuple[int, int, list[str]]:
+def _new_body(node: ast.FunctionDef, code: str) -> tuple[int, int, list[str]]:
     kept = 1 if ast.get_docstring(node) is not None else 0
     while kept < len(node.body) and _is_check(node.body[kept]):
         kept += 1
@@ -95,7 +73,7 @@ def _is_check(node: ast.stmt) -> bool:
     return False
 
 
-def _new_docstring(node, text: str, lines: list[str]) -> tuple[int, int, list[str]]:
+def _new_docstring(node: Definition, text: str) -> tuple[int, int, list[str]]:
     """Replace a docstring, or put one in front of a body that has none."""
     indent = " " * node.body[0].col_offset
     first = node.body[0].lineno - 1

@@ -109,9 +109,8 @@ def _cut_lines() -> dict[str, str]:
     elsewhere = "\n".join((texts | {file: text for file, (text, _) in cut.items()}).values())
     return {
         line: file
-        for file, (_, pieces) in cut.items()
-        for piece in pieces
-        for line in map(str.strip, piece.original)
+        for file, (_, removed) in cut.items()
+        for line in map(str.strip, removed)
         if len(line) >= SHORTEST and line not in elsewhere
     }
 

@@ -139,7 +139,7 @@ def _seed(output: Path, seed: int | None) -> int:
 def _grader_digest(known: Judge) -> str:
     """Return what tells that grading again would give something else, without the seed itself."""
     parts = [known.seed, *sorted(known.editions.items()), *sorted(known.models.items())]
-    for path in [*tasks.HERE.glob("*.[pc]*"), *(known.package / "checking").glob("*.py")]:
+    for path in [*tasks.HERE.glob("*.[pc]*"), *(PACKAGE / "checking").glob("*.py")]:
         parts.append((path.name, path.read_text(encoding="utf-8")))
     return hashlib.sha256(repr(sorted(map(str, parts))).encode()).hexdigest()
 

@@ -7,11 +7,10 @@ students' edition of the package, a submission's functions, and functions alread
 import ast
 import functools
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from course import tasks
-from course.cutting import Piece, cut, raising
+from course.cutting import cut, raising
 from course.mistakes import MISTAKES, WRONG_RECORDS, Mistake
 from course.sandbox import GraderError
 from hw3utils.checking import probes, records  # noqa: F401 - the probes register their tasks
@@ -23,16 +22,17 @@ VISIBLE_SEED = 301
 MEMORY = 2 * 2**30  # bytes that a check may use beyond what torch has mapped
 
 
-def cut_package(package: Path = PACKAGE) -> dict[str, tuple[str, list[Piece]]]:
-    """Return the edition's text of each file that loses something, and the pieces it loses."""
+def cut_package() -> dict[str, tuple[str, list[str]]]:
+    """Return the edition's text of each file that loses something, and the lines it loses."""
     to_write = {function: name for name, task in TASKS.items() for function in task.functions}
     docs = tasks.DOCS | tasks.WITHHELD_DOCS
     touched = {*to_write, *tasks.WITHHELD, *tasks.INSTEAD, *docs, *tasks.GONE}
-    files = {function: str(find(package, function)) for function in touched}
+    files = {function: str(find(PACKAGE, function)) for function in touched}
     bodies = {
-        function: raising(f"task {name}: write {function.split(':')[1]} in hw3utils/{file}")
-        for function, name in to_write.items()
-        for file in [files[function]]
+        function: raising(
+            f"task {task}: write {function.split(':')[1]} in hw3utils/{files[function]}"
+        )
+        for function, task in to_write.items()
     }
     bodies |= dict.fromkeys(tasks.WITHHELD, raising("withheld in the students' edition"))
     bodies |= tasks.INSTEAD
@@ -43,7 +43,7 @@ def cut_package(package: Path = PACKAGE) -> dict[str, tuple[str, list[Piece]]]:
 
     return {
         file: cut(
-            (package / file).read_text(encoding="utf-8"),
+            (PACKAGE / file).read_text(encoding="utf-8"),
             {name: bodies[function] for function, name in here(file, bodies).items()},
             {name: docs[function] for function, name in here(file, docs).items()},
             list(here(file, tasks.GONE).values()),
@@ -58,16 +58,16 @@ class Judge:
     Raises a GraderError where a function of the model fails.
     """
 
-    def __init__(self, seed: int, package: Path = PACKAGE) -> None:
-        self.seed, self.package = seed, package
-        self.editions = {file: text for file, (text, _) in cut_package(package).items()}
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.editions = {file: text for file, (text, _) in cut_package().items()}
         self.files = {
-            function: str(find(package, function))
+            function: str(find(PACKAGE, function))
             for task in TASKS.values()
             for function in task.functions
         }
         self.models = {
-            file: (package / file).read_text(encoding="utf-8") for file in set(self.files.values())
+            file: (PACKAGE / file).read_text(encoding="utf-8") for file in set(self.files.values())
         }
         self.expected = {name: self._expected_task(task) for name, task in TASKS.items()}
         self.expected |= {name: _expected_record(name, right) for name, right in right_records()}

@@ -96,7 +96,7 @@ def for_students(notebook: NotebookNode, problem: str) -> NotebookNode:
             left = [part for part in left if part not in here]
         if "answer" in tags:
             if cell.cell_type == "code":
-                tainted |= _assigned(ast.parse(cell.source))
+                tainted |= _names(ast.parse(cell.source), ast.Store)
             continue
         if "expectation" in tags:
             text = "**What do you expect,** and why? Write it down before you run the next cells."
@@ -141,8 +141,7 @@ def title(notebook: NotebookNode, problem: str) -> str:
 
 def _checked(part: str, names: Container[str]) -> list[str]:
     """Return the automatic items of a part that are among ``names``."""
-    items = [row["item"] for row in AUTOMATIC if row["part"] == part]
-    return [item for item in items if item in names]
+    return [row["item"] for row in AUTOMATIC if row["part"] == part and row["item"] in names]
 
 
 def _check(names: list[str]) -> NotebookNode:
@@ -166,11 +165,10 @@ def _useful(cells: list[NotebookNode]) -> list[NotebookNode]:
     """Return cells without those that only prepare what is used no more, and bare headings."""
     while True:
         used = {
-            leaf.id
+            name
             for cell in cells
             if cell.cell_type == "code" and not cell.source.startswith("%")
-            for leaf in ast.walk(ast.parse(cell.source))
-            if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Load)
+            for name in _names(ast.parse(cell.source), ast.Load)
         }
         kept = [
             cell
@@ -187,7 +185,7 @@ def _prepares(cell: NotebookNode, used: set[str]) -> bool:
     if cell.cell_type != "code" or cell.metadata.get("tags"):
         return False
     statements = ast.parse(cell.source).body
-    return all(isinstance(s, ast.Assign) and not _assigned(s) & used for s in statements)
+    return all(isinstance(s, ast.Assign) and not _names(s, ast.Store) & used for s in statements)
 
 
 def _bare(cell: NotebookNode, after: NotebookNode | None) -> bool:
@@ -225,28 +223,27 @@ def _without_hidden(source: str, tainted: set[str]) -> str:
             out += [*comments, text] if names else []
             continue
         if _hidden(node, tainted):
-            tainted |= _assigned(node)
+            tainted |= _names(node, ast.Store)
             continue
-        tainted -= _assigned(node)
+        tainted -= _names(node, ast.Store)
         out += [*comments, *lines[node.lineno - 1 : done]]
     return "\n".join(out).strip("\n")
 
 
 def _hidden(node: ast.AST, tainted: set[str]) -> bool:
-    for leaf in ast.walk(node):
-        if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Load):
-            if leaf.id in tainted | HIDDEN_NAMES:
-                return True
-        elif isinstance(leaf, ast.Attribute) and leaf.attr in HIDDEN_NAMES:
-            return True
-        elif isinstance(leaf, ast.Constant) and str(leaf.value).startswith("Answer"):
-            return True
-    return False
+    attributes = {leaf.attr for leaf in ast.walk(node) if isinstance(leaf, ast.Attribute)}
+    values = [str(leaf.value) for leaf in ast.walk(node) if isinstance(leaf, ast.Constant)]
+    return bool(
+        _names(node, ast.Load) & (tainted | HIDDEN_NAMES)
+        or attributes & HIDDEN_NAMES
+        or any(value.startswith("Answer") for value in values)
+    )
 
 
-def _assigned(node: ast.AST) -> set[str]:
+def _names(node: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    """Return the names that code reads (`ast.Load`), or sets (`ast.Store`)."""
     return {leaf.id for leaf in ast.walk(node)
-            if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, ast.Store)}  # fmt: skip
+            if isinstance(leaf, ast.Name) and isinstance(leaf.ctx, context)}  # fmt: skip
 
 
 def tag(place: Path) -> int:

@@ -90,10 +90,10 @@ def model_answers() -> dict[str, list[str | bytes]]:
     """
     found: dict[str, list[str | bytes]] = {}
     for path in sorted(paths.notebooks_dir().glob("*.ipynb")):
+        if path.stem in notebooks.SHEETS:
+            continue
         parts: list[str] = []
         for cell in notebooks.split(nbformat.read(path, as_version=4)).cells:
-            if path.stem in notebooks.SHEETS:
-                break
             if cell.cell_type == "markdown" and re.match("##? ", cell.source):
                 parts = notebooks.parts_of(cell.source)
             for part in parts:

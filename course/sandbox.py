@@ -89,16 +89,15 @@ def _open_to_all(place: Path) -> bool:
     return place.exists() and all(p.stat().st_mode & 1 for p in place.resolve().parents)
 
 
-def trusted_command(code: Path) -> list[str]:
-    """Return the command line without a sandbox, for code that is trusted."""
-    return [sys.executable, "-B", str(code / "warden.py")]
+class Sandbox(contextlib.AbstractContextManager):
+    """One submission's sandbox, started when it is first asked, and again after it was killed.
 
-
-class Sandbox:
-    """One submission's sandbox, started when it is first asked, and again after it was killed."""
+    Code that is ``trusted`` runs without one.
+    """
 
     def __init__(self, code: Path, trusted: bool = False) -> None:
-        self.words = trusted_command(code) if trusted else command(code)
+        bare = [sys.executable, "-B", str(code / "warden.py")]
+        self.words = bare if trusted else command(code)
         self.trusted = trusted
         self.process: subprocess.Popen | None = None
         self.mapped = math.inf  # bytes, by the warden at rest
@@ -179,9 +178,6 @@ class Sandbox:
             self.process.wait()
             self.process = None
 
-    def __enter__(self) -> "Sandbox":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
@@ -206,12 +202,9 @@ def held(pid: int, mapped: float) -> float:
 
 def _limit() -> None:
     """Limit what a sandbox and all in it may use, before it starts."""
-    for what, most in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 100_000),
-        (resource.RLIMIT_NOFILE, 64),
-    ):
-        resource.setrlimit(what, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 
 
 def check_works(code: Path) -> None:

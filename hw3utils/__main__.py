@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -144,39 +144,33 @@ def _run(asked: argparse.Namespace) -> int:
         os.environ["HW3_CLUSTER"] = asked.cluster  # the notebooks' kernels see it, too
     if found := workers.check_cluster():
         print(f"cluster: {workers.address()}, {found} workers")
-    numbers = (asked.profile, asked.parameters)
-    plan = [forecast.forecast(problem, *numbers, asked.output) for problem in asked.problems]
+    run = (asked.profile, asked.parameters, asked.output)
+    plan = [forecast.forecast(problem, *run) for problem in asked.problems]
     print(forecast.told(plan, asked.profile))
     _fetch_fashion_mnist()
-    made = []
+    pages = {}
     # A page is made while the next notebook runs.
-    with forecast.Progress(plan) as progress, ThreadPoolExecutor(max_workers=1) as pages:
+    with forecast.Progress(plan, *run) as progress, ThreadPoolExecutor(max_workers=1) as beside:
         for each in plan:
             executed = asked.output / f"{each.problem}.ipynb"
             if not each.kept:
-                with progress.following(each.problem, *numbers, asked.output):
+                with progress.following(each.problem):
                     notebooks.run_notebook(
                         each.problem, asked.output, {"profile": asked.profile, **asked.parameters}
                     )
-            made += [executed, pages.submit(notebooks.write_html, executed)]
-    made = [path if isinstance(path, Path) else path.result() for path in made]
+            pages[executed] = beside.submit(notebooks.write_html, executed)
+    made = [path for executed, page in pages.items() for path in (executed, page.result())]
     made += _write_report(asked.output, asked.code)
-    print("\n" + "\n".join(_answers(asked.output, asked.problems)))
+    results = asked.output / "answers" / "results"
+    found = {
+        problem: json.loads((results / f"{problem}.json").read_text(encoding="utf-8"))
+        for problem in asked.problems
+    }
+    print("\n" + "\n".join(summary.lines(found)))
     print(f"\nDone ({asked.profile} profile). {progress.sentence} In {asked.output}:")
-    for path in [*made, asked.output / "figures", asked.output / "answers" / "results"]:
+    for path in [*made, asked.output / "figures", results]:
         print(f"  {os.path.relpath(path, asked.output)}")
     return 0
-
-
-def _answers(output: Path, problems: Sequence[str]) -> list[str]:
-    """Return a line for each sub-question of the problems that were run, from their results."""
-    folder = output / "answers" / "results"
-    return summary.lines(
-        {
-            problem: json.loads((folder / f"{problem}.json").read_text(encoding="utf-8"))
-            for problem in problems
-        }
-    )
 
 
 def _data(asked: argparse.Namespace) -> int:

@@ -92,31 +92,20 @@ def check_names(wanted: str) -> list[str]:
 def load_dataset(
     name: str, *, seed: int = 0, size: int = 64, data_dir: Path | None = None
 ) -> Splits:
-    """Load a target of transfer learning, fetching it first where it can be fetched.
+    """Load one of `DATASETS`, fetching it first where it can be fetched.
+
+    Images of varying size are decoded to squares of ``size`` pixels a side (shorter side scaled,
+    centre cut out); CIFAR and SVHN keep their 32 pixels.
 
     Where the set has no official validation part, a fifth of the training images of each class
     becomes one; images that show the same object (the frames of a track of GTSRB) stay together.
     Each part comes in an `images.stratified_order` of its own: whoever needs fewer images takes the
-    first, and gets the same ones whatever is taken of the other parts. The Visual Decathlon
-    withholds its test labels, so its own archives give the official validation part as the test
-    part; which of its GTSRB frames belong together its file names do not tell.
+    first, and gets the same ones whatever is taken of the other parts. ``seed`` decides both. The
+    Visual Decathlon withholds its test labels, so its own archives give the official validation
+    part as the test part; which of its GTSRB frames belong together its file names do not tell.
 
-    Parameters
-    ----------
-    name : str
-        One of `DATASETS`.
-    seed : int
-        Decides which images the validation part gets, and the order of each part.
-    size : int
-        Pixels of a side: images of varying size are decoded to squares (shorter side scaled, centre
-        cut out). CIFAR and SVHN keep their 32 pixels.
-
-    Raises
-    ------
-    ValueError
-        Unknown name, or a class without images in some part.
-    downloads.SourcesExhaustedError
-        The files are not there and no source supplied them.
+    Raises a ValueError for an unknown name or a class without images in some part, and a
+    `downloads.SourcesExhaustedError` where the files are not there and no source supplied them.
     """
     _check_name(name)
     data_dir = Path(data_dir) if data_dir else paths.data_dir()

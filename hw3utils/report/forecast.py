@@ -62,14 +62,11 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: 
         if record.get("made") == made(problem, output):
             told = "executed already, and nothing has changed since: it is left as it is"
             return Forecast(problem, 0.0, told, cached=True, kept=True, sweeps=())
+        cached = not any(_missing(sweep["keys"]) for sweep in record["sweeps"])
         left = [_seconds_left(sweep) for sweep in record["sweeps"]]
-        if not any(_missing(sweep["keys"]) for sweep in record["sweeps"]):
-            return Forecast(
-                problem, record["rest"], "all results are in the cache", True, sweeps=(*left,)
-            )
         if None not in left:
-            total = record["rest"] + sum(left)
-            return Forecast(problem, total, "by its last run here", sweeps=(*left,))
+            told = "all results are in the cache" if cached else "by its last run here"
+            return Forecast(problem, record["rest"] + sum(left), told, cached, sweeps=(*left,))
     elif others:
         record = json.loads(others[-1].read_text(encoding="utf-8"))
         whole = [sweep["seconds"] for sweep in record["sweeps"]]
@@ -108,11 +105,14 @@ def _duration(seconds: float) -> str:
     return f"about {minutes:.0f} minutes" if minutes < 90 else f"about {minutes / 60:.1f} hours"
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager):
     """A bar over a whole run, beside that of the notebook; lines where there is no terminal."""
 
-    def __init__(self, plan: Sequence[Forecast]) -> None:
+    def __init__(
+        self, plan: Sequence[Forecast], profile: str, parameters: Mapping[str, Any], output: Path
+    ) -> None:
         self.plan = {each.problem: each for each in plan}
+        self.run = (profile, parameters, output)
         self.known = all(each.seconds is not None for each in plan)
         total = sum(each.seconds for each in plan) if self.known else None
         self.bar = tqdm(
@@ -122,16 +122,11 @@ class Progress:
         self.finished = 0.0  # seconds foreseen of the notebooks that are done
         self.found = self.computed = 0
 
-    def __enter__(self) -> "Progress":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
     @contextlib.contextmanager
-    def following(
-        self, problem: str, profile: str, parameters: Mapping[str, Any], output: Path
-    ) -> Iterator[None]:
+    def following(self, problem: str) -> Iterator[None]:
         """Follow a notebook's run in the block, and leave a record of it when it is finished."""
         ahead, over, began = self.plan[problem], threading.Event(), time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +154,7 @@ class Progress:
             left = sum(each.seconds or 0.0 for each in self.plan.values()) - self.finished
             to_come = f", {_duration(left)} left" if self.known and left > 1 else ""
             print(f"{problem} is done{to_come}")
-        write_record(problem, profile, parameters, output, seen, seconds)
+        write_record(problem, *self.run, seen, seconds)
 
     def _show(self, seconds: float, seen: Sequence[Sweep]) -> None:
         self.bar.n = seconds if self.known else 0

@@ -67,21 +67,19 @@ def write_html(output: Path, *, code: bool = True) -> Path:
     if not output.is_dir():
         raise ValueError(f"{output} does not exist: run the notebooks first, or name their folder")
     parts = {problem: _part(problem, output) for problem in notebooks.PROBLEMS}
-    with tempfile.TemporaryDirectory() as folder:
-        blocks, anchors = [], {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, blocks, anchors = Path(temporary), [], {}
         for problem, part in parts.items():
-            own = _problem_blocks(problem, part.notebook, Path(folder))
+            own = _problem_blocks(problem, part.notebook, folder)
             own = own if code else _without_code(own)
             anchors[problem] = _give_anchors(own, problem)
             blocks += own
-        front = Path(folder) / "front.html"
-        text = _pandoc(_MARKDOWN, "html5", _front_page(parts, anchors, Path(folder)), Path(folder))
+        front = folder / "front.html"
+        text = _pandoc(_MARKDOWN, "html5", _front_page(parts, anchors, folder), folder)
         front.write_text(text, encoding="utf-8")
-        document = json.loads(_pandoc("gfm", "json", "", Path(folder))) | {"blocks": blocks}
-        page = _pandoc(
-            "json", "html5", json.dumps(document), Path(folder), *_WHOLE_PAGE,
-            f"--include-before-body={front}",
-        )  # fmt: skip
+        document = json.loads(_pandoc("gfm", "json", "", folder)) | {"blocks": blocks}
+        options = (*_WHOLE_PAGE, f"--include-before-body={front}")
+        page = _pandoc("json", "html5", json.dumps(document), folder, *options)
     return files.write_atomically(output / "report.html", page.encode())
 
 
@@ -248,11 +246,10 @@ def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]], fold
         )
         for question, name, finding in summary.pictures(found)
     ]
-    full = answers[["question", "answer"]]
-    linked = [f"[{question}]({link})" for question, link in links.items()]
-    brief = answers[["points"]].assign(answer=answers["answer"].map(summary.in_brief))
-    brief.insert(0, "question", linked)
-    longer = full.assign(question=linked)[full["answer"] != brief["answer"]]
+    answers["question"] = [f"[{question}]({link})" for question, link in links.items()]
+    full = answers[["question", "points", "answer"]]
+    brief = full.assign(answer=full["answer"].map(summary.in_brief))
+    longer = full[full["answer"] != brief["answer"]].drop(columns="points")
     runs = summary.runs(found)
     runs["from"] = [part.run for part in parts.values()]
     return (

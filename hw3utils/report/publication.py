@@ -29,14 +29,9 @@ def publish(problems: Sequence[str], output: Path) -> list[Path]:
 
     All is checked and written under temporary names before a committed file is touched. What the
     notebooks no longer make is deleted last. After an error everything is as it was; after a kill
-    the same command does the rest.
-
-    Raises
-    ------
-    ValueError
-        A run is not fit for it, as `_finished_run` says, or cog could not compute a text.
-    OSError
-        A file could not be read or written.
+    the same command does the rest. Raises a ValueError where a run is not fit for it, as
+    `_finished_run` says, or cog could not compute a text, and an OSError where a file could not be
+    read or written.
     """
     root = paths.project_root()
     runs = {problem: _finished_run(problem, output) for problem in problems}

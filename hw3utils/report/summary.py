@@ -106,32 +106,27 @@ def pictures(found: dict[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
 def at_a_glance() -> str:
     """Return the four problems as a table in Markdown: where to read what, and one answer of each.
 
-    The minutes are those of a reader of 200 words a minute.
+    The minutes are those of a reader of 200 words a minute: for the write-up, or else for the
+    notebook's prose.
     """
+    root = paths.project_root()
     found = {problem: committed_results(problem) for problem in _ANSWERS}
     answers = summary(found).set_index("question")["answer"].map(in_brief)
     rows = []
     for problem, (title, worth, question) in _PROBLEMS.items():
         notebook, write_up = f"notebooks/{problem}.ipynb", f"answers/{problem}.md"
-        written = (paths.project_root() / write_up).is_file()
-        first = f"[write-up]({write_up}), [notebook]({notebook})" if written else ""
-        read = f"{first or f'[notebook]({notebook})'}, {_minutes(notebook, write_up)} minutes"
-        rows.append(
-            (f"{problem[-1]}. {title}", worth, read, answers[question].rpartition("Here: ")[2])
-        )
+        read = f"[notebook]({notebook})"
+        if (root / write_up).is_file():
+            read = f"[write-up]({write_up}), {read}"
+            prose = (root / write_up).read_text(encoding="utf-8")
+        else:
+            cells = nbformat.read(root / notebook, as_version=4).cells
+            prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        visible = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
+        minutes = max(5, 5 * round(len(re.findall(r"\w+", visible)) / 200 / 5))
+        said = answers[question].rpartition("Here: ")[2]
+        rows.append((f"{problem[-1]}. {title}", worth, f"{read}, {minutes} minutes", said))
     return markdown(pd.DataFrame(rows, columns=["problem", "points", "read", "in a sentence"]))
-
-
-def _minutes(notebook: str, write_up: str) -> int:
-    """Return how long the write-up, or else the notebook's prose, takes to read."""
-    root = paths.project_root()
-    if (root / write_up).is_file():
-        prose = (root / write_up).read_text(encoding="utf-8")
-    else:
-        cells = nbformat.read(root / notebook, as_version=4).cells
-        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    visible = re.sub(r"<!--.*?-->", "", prose, flags=re.DOTALL)
-    return max(5, 5 * round(len(re.findall(r"\w+", visible)) / 200 / 5))
 
 
 def gallery() -> str:

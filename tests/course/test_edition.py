@@ -4,12 +4,13 @@ import ast
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import nbformat
 import pytest
 
 from course import __main__, edition, judge, notebooks, tasks
-from course.cutting import cut, put_back, raising
+from course.cutting import cut, raising
 from hw3utils import paths
 from hw3utils.checking.places import PACKAGE, find
 from hw3utils.checking.running import TASKS
@@ -27,13 +28,13 @@ def call(folder, *words, **more):
     )
 
 
-def test_cut_and_put_back_is_the_same_byte_for_byte():
+def test_what_is_not_cut_stays_as_it_was_byte_for_byte():
     found = judge.cut_package()
     assert len(TASKS) == 15
-    for file, (text, pieces) in found.items():
-        original = (PACKAGE / file).read_text(encoding="utf-8")
-        assert text != original
-        assert put_back(text, pieces) == original
+    for file, (text, removed) in found.items():
+        original = (PACKAGE / file).read_text(encoding="utf-8").splitlines(keepends=True)
+        lost = Counter(original) - Counter(text.splitlines(keepends=True))
+        assert lost and lost <= Counter(removed)
 
 
 def test_signature_docstring_and_input_checks_stay():
@@ -42,20 +43,10 @@ def test_signature_docstring_and_input_checks_stay():
         "    if b < 0:\n        raise ValueError(b)\n    # the trick\n    return a * b  # yes\n\n\n"
         "x = 1\n"
     )
-    text, pieces = cut(source, {"f": raising("write f")})
-    for kept in (
-        "def f(a: int, b=2):",
-        "'''Say it.'''",
-        "check_it(a)",
-        "raise ValueError(b)",
-        "x = 1",
-    ):
-        assert kept in text
-    for gone in ("the trick", "a * b"):
-        assert gone not in text
-    assert put_back(text, pieces) == source
-    with pytest.raises(ValueError, match="not as it was cut"):
-        put_back(text.replace("write f", "done"), pieces)
+    text, removed = cut(source, {"f": raising("write f")})
+    kept, _, after = source.partition("    # the trick\n    return a * b  # yes\n")
+    assert text == f"{kept}    raise NotImplementedError(\n        'write f'\n    )\n{after}"
+    assert removed == ["    # the trick\n", "    return a * b  # yes\n"]
     with pytest.raises(LookupError):
         cut(source, {"g": ""})
 

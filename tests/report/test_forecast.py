@@ -127,13 +127,13 @@ def test_a_run_is_followed_from_notebook_to_notebook(monkeypatch, capsys):
     monkeypatch.setattr(forecast, "write_record", lambda *given: kept.append(given[4]))
     plan = [Forecast("problem1", 60.0, "a guess"), Forecast("problem2", 120.0, "a guess")]
     line = json.dumps({"title": "one", "keys": ["a", "b", "c"], "computed": 1, "before": 0.5})
-    with forecast.Progress(plan) as progress:
+    with forecast.Progress(plan, *NUMBERS[1:]) as progress:
         progress.bar.disable = True
-        with progress.following("problem1", "smoke", {}, NOWHERE):
+        with progress.following("problem1"):
             Path(os.environ[sweeps.JOURNAL]).write_text(f"{line}\n")
         assert progress.sentence == "1 results were computed; 2 were there already."
         assert [sweep.title for sweep in kept[0]] == ["one"]
-        with pytest.raises(KeyboardInterrupt), progress.following("problem2", "smoke", {}, NOWHERE):
+        with pytest.raises(KeyboardInterrupt), progress.following("problem2"):
             raise KeyboardInterrupt
     assert len(kept) == 1, "what was interrupted leaves no record"
     assert capsys.readouterr().out == "problem1 is done, about 2 minutes left\n"
