@@ -131,8 +131,8 @@ def _seed(output: Path, seed: int | None) -> int:
     path = output / "seed"
     if seed is None:
         seed = int(path.read_text("utf-8")) if path.is_file() else secrets.randbelow(2**31)
+    path.touch(0o600)  # nobody else reads it, not even while it is written
     path.write_text(f"{seed}\n", encoding="utf-8")
-    path.chmod(0o600)
     return seed
 
 

@@ -157,6 +157,8 @@ def marks(output: Path) -> dict[tuple[str, str], tuple[float, str]]:
     found, blank, wrong = {}, [], []
     for row in grading.read_csv(output / "manual.csv"):
         where, text = f"{row['code']} {row['item']}", row["points"].strip()
+        if row["item"] not in tasks.POINTS:
+            raise ValueError(f"manual.csv has an item that there is not: {where}")
         if not text:
             blank.append(where)
             continue
@@ -184,6 +186,12 @@ def feedback(output: Path) -> list[dict[str, Any]]:
     if not students:
         raise ValueError(f"{output} holds no graded submission: run grade first")
     by_hand, seed = marks(output), int((output / "seed").read_text("utf-8"))
+    wanted = {(grading.code_name(student, seed), row["item"])
+              for student in students for row in tasks.RUBRIC if row["kind"] == "hand"}  # fmt: skip
+    if missing := sorted(wanted - set(by_hand)):
+        raise ValueError(
+            f"manual.csv lacks {len(missing)} rows: {', '.join(map(' '.join, missing[:8]))}"
+        )
     parts, rows = list(dict.fromkeys(row["part"] for row in tasks.RUBRIC)), []
     for student in students:
         found = json.loads((output / "work" / f"{student}.json").read_text(encoding="utf-8"))

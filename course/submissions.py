@@ -44,7 +44,7 @@ class Submission:
 
 def read_all(folder: Path) -> list[Submission]:
     """Return the submissions in a folder: zip files, and folders. Raises a ValueError for none."""
-    found = sorted(p for p in folder.iterdir() if p.is_dir() or p.suffix == ".zip")
+    found = sorted(p for p in folder.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
     if not found:
         raise ValueError(f"{folder} holds no zip file and no folder")
     names = [path.stem if path.is_file() else path.name for path in found]

@@ -56,7 +56,7 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: 
     A record of other code counts as well. It cannot be told where there is neither.
     """
     place = _record(problem, profile, parameters)
-    others = sorted(place.parent.glob(f"{place.stem.rpartition('-')[0]}-*.json"))
+    others = place.parent.glob(f"{place.stem.rpartition('-')[0]}-*.json")
     if place.is_file():
         record = json.loads(place.read_text(encoding="utf-8"))
         if record.get("made") == made(problem, output):
@@ -67,8 +67,8 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: 
         if None not in left:
             told = "all results are in the cache" if cached else "by its last run here"
             return Forecast(problem, record["rest"] + sum(left), told, cached, sweeps=(*left,))
-    elif others:
-        record = json.loads(others[-1].read_text(encoding="utf-8"))
+    for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
+        record = json.loads(other.read_text(encoding="utf-8"))
         whole = [sweep["seconds"] for sweep in record["sweeps"]]
         if None not in whole:
             told = "by a run here of other code; less where the cache still serves"

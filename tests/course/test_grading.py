@@ -48,7 +48,7 @@ def graded(tmp_path_factory, bwrap, model_files, untouched_files):
     pack(folder / "odd.zip", {
         "answers/records.json": deep, "notebooks/problem3.ipynb": json.dumps({"cells": [cell]})
     })  # fmt: skip
-    (folder / "nozip.zip").write_bytes(b"PK but no zip")
+    (folder / "nozip.ZIP").write_bytes(b"PK but no zip")
     inside = {f"hw3-main/{name}": text for name, text in model_files.items()}
     pack(folder / "nested.zip", inside | {"../../escaped.py": "x", "/tmp/hw3utils/a.py": "x"})
     output = tmp_path_factory.mktemp("grades")
@@ -183,6 +183,12 @@ def test_blank_or_wrong_marks_stop_feedback_and_full_marks_make_100(graded):
     full = [row | {"points": row["most"], "comment": "<b>well done</b>"} for row in rows]
     write_csv(path, [full[0] | {"points": "7"}, *full[1:]])
     with pytest.raises(ValueError, match="within the item's points"):
+        review.feedback(output)
+    write_csv(path, full[1:])
+    with pytest.raises(ValueError, match=f"lacks 1 rows: {full[0]['code']} {full[0]['item']}"):
+        review.feedback(output)
+    write_csv(path, [full[0] | {"item": "9.9"}, *full[1:]])
+    with pytest.raises(ValueError, match="9.9"):
         review.feedback(output)
     write_csv(path, full)
     grades = {row["student"]: row for row in review.feedback(output)}
