@@ -176,8 +176,8 @@ class Problem2(Settings):
     n_train: int = 20_000  # garments from which canvases are composed for training,
     n_validation: int = 2_000  # for the loss on unseen ones,
     n_test: int = 10_000  # and for measuring the proposals
-    rpn_seeds: int = 3  # networks, each with canvases of its own
-    rpn_canvases: int = 320  # composed for training
+    rpn_seeds: int = 4  # networks, each with canvases of its own
+    rpn_canvases: int = 240  # composed for training
     rpn_epochs: int = 10
     unseen_canvases: int = 40  # on which proposals are measured, the same ones for all networks
 
