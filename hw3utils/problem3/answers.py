@@ -13,6 +13,7 @@ from hw3utils.problem3.experiments import (
     ALL_LAYERS,
     HEAD_FROZEN,
     LAST_LAYER,
+    PROBE_FROZEN,
     PROBE_TRAINED,
     RANDOM_START,
     SLOW_TRUNK,
@@ -21,7 +22,7 @@ from hw3utils.problem3.experiments import (
     Size,
 )
 from hw3utils.problem3.finetuning import Finetuned
-from hw3utils.problem3.tables import accuracy, best_row, told
+from hw3utils.problem3.tables import accuracy, best_row, named, told
 from hw3utils.settings import Problem3
 from hw3utils.training.intervals import mean_interval
 
@@ -280,9 +281,23 @@ def _which_wins(found: dict[str, Any]) -> str:
         "On this curve every number of images has as many updates as "
         f"{middle[1]} epochs of {middle[0]:,} images."
     )
+    curve_says = f"{found['plain_crossing']['text']} {equal}{_longer_runs(found)}"
     if first["low"] is first["high"] is None:
-        return f"{here} {first['text']} {found['plain_crossing']['text']} {equal}"
-    return f"**{first['text']}** {found['plain_crossing']['text']} {equal} {here}"
+        return f"{here} {first['text']} {curve_says}"
+    return f"**{first['text']}** {curve_says} {here}"
+
+
+def _longer_runs(found: dict[str, Any]) -> str:
+    """Return in a sentence what longer runs came to; empty where there were none."""
+    told_of = []
+    for size in (Size(*numbers) for numbers in found["settings"]["longer"]):
+        names = [named(approach, size) for approach in (PROBE_FROZEN, ALL_LAYERS)]
+        told_of += [
+            f"{row['first']}, {difference_words(row)}"
+            for row in found["differences"]
+            if row["first"] in names and row["second"] == named(LAST_LAYER, size)
+        ]
+    return f" Longer runs, minus the last layer alone: {'; '.join(told_of)}." if told_of else ""
 
 
 def _score(score: dict[str, Any]) -> str:

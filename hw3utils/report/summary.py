@@ -160,14 +160,20 @@ def _curve_finding(curve: pd.DataFrame) -> str:
     approaches = curve.groupby("images")["approach"].nunique()
     compared = approaches[approaches == curve["approach"].nunique()].index
     most = curve[curve["images"] == compared.max()]
-    means = most.groupby("approach")["test"].mean().sort_values(ascending=False)
-    seeds = most["seed"].nunique()
+    on_line = most["epochs"] == most.groupby("approach")["epochs"].transform("min")
+    means = most[on_line].groupby("approach")["test"].mean().sort_values(ascending=False)
+    seeds = most[on_line]["seed"].nunique()
     (best, most_right), *others = means.items()
     each = "".join(f", “{approach}” {100 * mean:.1f} %" for approach, mean in others)
+    longer = [
+        f"“{row['approach']}” {100 * row['test']:.1f} % after {row['epochs']} epochs"
+        for row in most[~on_line].to_dict("records")
+    ]
     return (
         f"With {most['images'].iloc[0]:,} training images “{best}” names {100 * most_right:.1f} % "
         f"of the test images correctly{each} "
         f"({'one seed' if seeds == 1 else f'means of {seeds} seeds'})."
+        + (f" Trained for longer (one seed): {', '.join(longer)}." if longer else "")
     )
 
 

@@ -260,12 +260,20 @@ class TestVerdict:
             "finetune": {"0.001": dead, "0.01": score, "0.1": dead}, "last_layer": {"1": score},
             "winner": {"text": "One wins."}, "plain_crossing": {"text": "Plain."},
             "crossing": {"text": "It crosses.", "low": None, "high": 4},
-            "settings": {"curve": [[4, 2], [8, 1]]},
+            "settings": {"curve": [[4, 2], [8, 1]], "longer": [[8, 5]]},
+            "differences": [
+                {"first": f"{ALL_LAYERS} at 0.01, 8 × {epochs}", "second": f"{LAST_LAYER}, 8",
+                 "mean": points, "low": None, "high": None, "seeds": 1, "p": 0.001}
+                for epochs, points in ((1, -4.0), (5, 8.5))
+            ],
         }  # fmt: skip
         given, best = (row[2] for row in answers.report_rows(found)[1:3])
         assert "(diverged)" in given
         assert best.count("(diverged)") == 2 and best.endswith("Best on validation images: 0.01.")
-        assert answers.report_rows(found)[-1][2].startswith("**It crosses.** Plain.")
+        which = answers.report_rows(found)[-1][2]
+        assert which.startswith("**It crosses.** Plain.")
+        assert "Longer runs, minus the last layer alone: all layers at 0.01, 8 × 5, +8.5" in which
+        assert "-4.0" not in which
         found["crossing"]["high"] = None  # nothing is told: not the first thing to say
         assert answers.report_rows(found)[-1][2].startswith("With 3.1b's 8 images one wins.")
 
