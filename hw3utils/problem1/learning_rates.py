@@ -294,23 +294,10 @@ def _crossing(rates: np.ndarray, values: np.ndarray, before: int, level: float) 
 def _before_divergence(
     learning_rates: Sequence[float], losses: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the averaged curve up to the first rate that diverged; refuse one without a start."""
-    rates, values = _averaged_curve(learning_rates, losses)
-    diverged = ~np.isfinite(values)
-    if diverged.all():
-        raise ValueError("every learning rate diverged: try lower ones")
-    if diverged[0]:
-        raise ValueError(
-            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
-        )
-    end = int(np.argmax(diverged)) if diverged.any() else len(rates)
-    return rates[:end], values[:end]
+    """Return rates in rising order, each once, with its mean loss, up to the first that diverged.
 
-
-def _averaged_curve(
-    learning_rates: Sequence[float], losses: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rates in rising order, each once, with its mean loss (NaN if any run diverged)."""
+    A rate has diverged if one of its runs has. What is no curve, or has no start, is refused.
+    """
     rates = np.asarray(learning_rates, dtype=np.float64)
     values = np.asarray(losses, dtype=np.float64)
     if rates.ndim != 1 or rates.shape != values.shape or rates.size == 0:
@@ -319,9 +306,17 @@ def _averaged_curve(
         )
     if not (np.isfinite(rates) & (rates > 0)).all():
         raise ValueError("learning rates must be greater than 0 and finite")
-    unique, index = np.unique(rates, return_inverse=True)
-    sums = np.bincount(index, weights=np.where(np.isfinite(values), values, np.nan))
-    return unique, sums / np.bincount(index)
+    rates, index = np.unique(rates, return_inverse=True)
+    means = np.bincount(index, weights=values) / np.bincount(index)
+    diverged = ~np.isfinite(means)
+    if diverged.all():
+        raise ValueError("every learning rate diverged: try lower ones")
+    if diverged[0]:
+        raise ValueError(
+            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
+        )
+    end = int(np.argmax(diverged)) if diverged.any() else len(rates)
+    return rates[:end], means[:end]
 
 
 def _endless(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
