@@ -56,31 +56,16 @@ def lr_range_test(
 ) -> RangeTest:
     """Train a copy once while the learning rate rises exponentially, and record the loss.
 
-    After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise. The test
-    stops when a running mean of the loss (m ← 0.95·m + 0.05·loss, divided by 1 − 0.95^t) exceeds
-    ``stop_at`` times the first loss, or is not finite. Model, optimiser, ``generator`` and the
-    global random states are left as they are: training afterwards is, bit for bit, what it would
-    have been without.
+    After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise: from
+    ``lowest`` to ``highest`` in ``num_updates`` updates of ``batch_size`` images. The test stops
+    earlier when a running mean of the loss (m ← 0.95·m + 0.05·loss, divided by 1 − 0.95^t) exceeds
+    ``stop_at`` times the first loss, or is not finite. The curve is then smoothed over a ``window``
+    of updates. Model, optimiser, ``generator`` and the global random states are left as they are:
+    training afterwards is, bit for bit, what it would have been without.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The optimiser to be tested, over the model's parameters.
-    batch_size, num_updates : int
-        Images for each update, and how many updates at most.
-    lowest, highest : float
-        First and last learning rate.
-    window : int
-        Updates over which the curve is smoothed, afterwards.
-    stop_at : float
-        Greater than 1: how many times its first value the running mean may reach.
-
-    Raises
-    ------
-    ValueError
-        The rates are not 0 < lowest < highest, the window is no whole number, ``stop_at`` is not
-        above 1, there are fewer than two updates, the batch size does not fit the data, or the
-        optimiser is not over the model's parameters.
+    Raises a ValueError where the rates are not 0 < lowest < highest, the window is no whole number,
+    ``stop_at`` is not above 1, there are fewer than two updates, the batch size does not fit the
+    data, or the optimiser is over other parameters than the model's.
     """
     if not 0 < lowest < highest < math.inf:
         raise ValueError(f"0 < lowest < highest expected, not {lowest} and {highest}")
@@ -236,34 +221,20 @@ def suggest_lr_bounds(
 ) -> LRBounds:
     """Read lr_min and lr_max off a curve of training loss against learning rate.
 
-    The rule. Rates whose loss is not finite have diverged; neither they nor any rate above the
-    first of them is looked at. The loss at the lowest rate, which hardly learns, is the starting
+    ``learning_rates`` stand in any order; the losses of equal ones (several seeds) are averaged.
+    Rates whose loss is not finite have diverged; neither they nor any rate above the first of them
+    is looked at. The loss (in nats) at the lowest rate, which hardly learns, is the starting
     level. Going from the best rate of all (the lowest of equals) to both sides, the useful range
     lasts as long as the loss has made at least ``progress`` (90 %) of the way from the starting
     level down to the best loss: it has no gaps. lr_max is its largest rate; lr_min is where the
     curve, drawn in straight lines over log learning rate, enters it from below. A range of a
-    single rate gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3).
+    single rate gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3): always
+    lr_min < lr_max.
 
-    Parameters
-    ----------
-    learning_rates : sequence of float
-        Greater than 0, in any order; equal rates (several seeds) are averaged.
-    losses : sequence of float
-        The training loss at each rate; NaN or infinity where the run diverged.
-    progress : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    LRBounds
-        Two floats, ``lr_min < lr_max``.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, a rate is not positive and finite, the lowest rate diverged, the loss only
-        rises (at the lowest rate it is the best, and more than 1 % below the median), or no rate
-        learned (the best loss is within 1 % of the starting level).
+    Raises a ValueError where lengths differ, a rate is not positive and finite, ``progress`` is not
+    between 0 and 1, the lowest rate diverged, the loss only rises (at the lowest rate it is the
+    best, and more than 1 % below the median), or no rate learned (the best loss is within 1 % of
+    the starting level).
     """
     rates, values = _before_divergence(learning_rates, losses)
     if not 0 < progress < 1:

@@ -27,16 +27,12 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
     beginning with r = 1, j = 1, s = 0 (Araujo, Norris & Sim 2019, *Computing Receptive Fields of
     Convolutional Neural Networks*).
 
-    A kernel with dilation d counts as the d·(k − 1) + 1 pixels that it spans. Raises a ValueError
+    A kernel with dilation d counts as the d·(k − 1) + 1 pixels that it spans. Returns one row for
+    the input and one for each layer: ``kernel``, ``stride``, ``padding`` (0, 1 and 0 for the
+    input), ``size`` and ``jump`` in input pixels (int), ``start`` as the index of the input pixel
+    on which the first output is centred (float; negative: in the padding). Raises a ValueError
     where a layer is not three integers, a kernel or stride is smaller than 1, or a padding is
     smaller than 0 or so large that a window would see nothing but padding.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row for the input and one for each layer: ``kernel``, ``stride``, ``padding`` (0 kernel
-        for the input), ``size`` and ``jump`` in input pixels (int), ``start`` as the index of the
-        input pixel on which the first output is centred (float; negative: in the padding).
     """
     size, jump, start = 1, 1, 0.0
     rows = [(0, 1, 0, size, jump, start)]
