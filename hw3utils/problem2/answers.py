@@ -250,16 +250,16 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def difference(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> Interval:
-    """Return the difference in recall of two arms at `AT` proposals, in points, paired by seed."""
+def difference(rpn: dict[str, Any], arm: str, other: str) -> Interval:
+    """Return two arms' difference in recall (IoU 0.5) at `AT` proposals, in points, by seed."""
     at = list(rpn["counts"]).index(AT)
-    one, two = ([seed[at] for seed in rpn["recall"][name][str(overlap)]] for name in (arm, other))
+    one, two = ([seed[at] for seed in rpn["recall"][name]["0.5"]] for name in (arm, other))
     return mean_interval([100 * (a - b) for a, b in zip(one, two, strict=True)])
 
 
-def compared(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> str:
+def compared(rpn: dict[str, Any], arm: str, other: str) -> str:
     """Return that difference in words, and whether it can be told from none."""
-    mean_, low, high = interval = difference(rpn, arm, other, overlap)
+    mean_, low, high = interval = difference(rpn, arm, other)
     verdict = {1: "more", -1: "fewer", 0: "more or fewer cannot be told"}[interval.sign]
     numbers = f"{mean_:+.1f} points" + ("" if low != low else f", {low:+.1f} to {high:+.1f}")
     return f"{verdict} ({numbers})".replace("-", "−")

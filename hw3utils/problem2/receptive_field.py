@@ -63,7 +63,11 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
     output's lie inside. Returns the size of the field and the jump to the next output's field, in
     input pixels. Layers are refused as in `receptive_field`.
     """
-    stack = nn.Sequential(*[_ones(*layer) for layer in _checked(layers)])
+    stack = nn.Sequential(
+        *[nn.Conv1d(1, 1, *layer, bias=False, dtype=torch.float64) for layer in _checked(layers)]
+    )
+    for weight in stack.parameters():
+        nn.init.ones_(weight)
     length = 8
     while True:
         length *= 2
@@ -124,13 +128,6 @@ def _spanned(layer) -> Layer:
     # What torch pads at the start; behind an even kernel "same" pads one more at the end.
     padding = {"same": (kernel - 1) // 2, "valid": 0}.get(layer.padding, layer.padding)
     return kernel, layer.stride, padding
-
-
-def _ones(kernel: int, stride: int, padding: int) -> nn.Conv1d:
-    """Return a convolution in one dimension with all weights 1."""
-    layer = nn.Conv1d(1, 1, kernel, stride, padding, bias=False, dtype=torch.float64)
-    nn.init.ones_(layer.weight)
-    return layer.requires_grad_(False)
 
 
 def _checked(layers: Sequence[Layer]) -> list[Layer]:
