@@ -164,11 +164,6 @@ def valley_minimum(rates: Sequence[float], losses: Sequence[float]) -> float:
     return float(_falling(rates, losses)[0][-1])
 
 
-def tenth_of_minimum(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return a tenth of the rate with the lowest loss."""
-    return valley_minimum(rates, losses) / 10
-
-
 def steepest_descent(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the rate at which the loss falls fastest over log learning rate."""
     rates, losses = _falling(rates, losses)
@@ -202,16 +197,11 @@ def smith_bounds(rates: Sequence[float], losses: Sequence[float]) -> LRBounds:
     return LRBounds(*(float(rates[np.argmax(losses <= level)]) for level in levels))
 
 
-def smith(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the upper of `smith_bounds`."""
-    return smith_bounds(rates, losses).lr_max
-
-
 RULES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "steepest descent": steepest_descent,
-    "minimum / 10": tenth_of_minimum,
+    "minimum / 10": lambda rates, losses: valley_minimum(rates, losses) / 10,
     "valley": valley,
-    "Smith: the fall slows": smith,
+    "Smith: the fall slows": lambda rates, losses: smith_bounds(rates, losses).lr_max,
     "minimum": valley_minimum,
 }
 

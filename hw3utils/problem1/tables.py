@@ -124,10 +124,9 @@ def differences(
     rows = []
     for first, second in pairs:
         found = paired_difference(scores, column, first, second, level=level)
-        row = {"first": first, "second": second}
-        row |= {name: 100 * value for name, value in found._asdict().items()}
-        rows.append(row | {"seeds": int((scores["arm"] == first).sum())})
-    return pd.DataFrame(rows)
+        seeds = (scores["arm"] == first).sum()
+        rows.append((first, second, *(100 * value for value in found), seeds))
+    return pd.DataFrame(rows, columns=["first", "second", "mean", "low", "high", "seeds"])
 
 
 def law_distances(arms: Mapping[str, Sequence[FitResult]], laws: Sequence[str]) -> pd.DataFrame:
