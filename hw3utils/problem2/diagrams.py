@@ -33,7 +33,6 @@ def inception_modules(modules: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_module(axis: Axes, name: str, table: pd.DataFrame) -> None:
-    """Draw one Inception module."""
     layers = branch_layers(table)
     branches = list(layers.groupby("branch", sort=False))
     columns = [0.85 + 1.6 * index for index in range(len(branches))]
@@ -131,6 +130,5 @@ def _box(axis: Axes, x: float, y: float, text: str, kind: str, width: float) -> 
 
 
 def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Draw an arrow."""
     look = {"arrowstyle": "-|>", "color": COLOURS[6], "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", end, start, arrowprops=look)

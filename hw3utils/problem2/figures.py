@@ -38,7 +38,6 @@ def layer_shares(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
-    """Draw one network's mirrored bars."""
     rows = range(len(table))
     colours = [_KINDS[kind][1] for kind in table["kind"]]
     longest = []
@@ -68,15 +67,17 @@ def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
     beside = {"textcoords": "offset points", "va": "center", "fontsize": 9}
     figure, axes = plt.subplots(1, len(modules), figsize=(9.4, 3.4), sharex=True, sharey=True)
     for axis, (name, table) in zip(axes, modules.items(), strict=True):
-        branches = _branch_millions(table)
-        for row, (small, large) in enumerate(branches.to_numpy()):
+        layers = branch_layers(table)
+        for row, (_, branch) in enumerate(layers.groupby("branch", sort=False)):
+            millions, reduces = branch["multiply_accumulates"] / 1e6, branch["reduces"]
+            small, large = millions[reduces].sum(), millions[~reduces].sum()
             axis.barh(row, small, color=reduction)
             axis.barh(row, large, left=small, color=own)
             axis.annotate(f"{small + large:,.1f}", (small + large, row), (4, 0), **beside)
-        total = branches.to_numpy().sum()
+        total = layers["multiply_accumulates"].sum() / 1e6
         axis.set(title=f"{name}: {total:,.1f} million", xlabel="multiply–accumulates [millions]")
         axis.grid(axis="y", visible=False)
-    labels = [f"{branch.replace('x', '×')} branch" for branch in branches.index]
+    labels = [f"{branch.replace('x', '×')} branch" for branch in layers["branch"].unique()]
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].invert_yaxis()
     axes[0].margins(x=0.14)
@@ -85,14 +86,6 @@ def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
     )
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
-
-
-def _branch_millions(table: pd.DataFrame) -> pd.DataFrame:
-    """Return millions of operations by branch: of its reductions, and of its own convolution."""
-    layers = branch_layers(table)
-    reduces, millions = layers["reduces"], layers["multiply_accumulates"] / 1e6
-    parts = {"reductions": millions.where(reduces, 0.0), "own": millions.where(~reduces, 0.0)}
-    return pd.DataFrame(parts).groupby(layers["branch"], sort=False).sum()
 
 
 def induction(depth: int, kernel: int) -> Figure:
