@@ -126,7 +126,7 @@ def train_and_validation(results: Results, title: str) -> Figure:
 
 
 def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, title: str) -> Figure:
-    """Draw validation accuracy against epochs, and `tables.differences` with their intervals.
+    """Draw validation accuracy against epochs, and one arm's `tables.differences` from others.
 
     The axis follows the arms that learned: where one ends that is `FAR` below, the legend says.
     """
@@ -137,7 +137,7 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
     failed = ends < ends.max() - FAR
     for (arm, results), look in zip(arms.items(), cycle(LOOKS), strict=False):
         label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
-        draw_curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
+        draw_curve(left, results, "validation_accuracy", label, band=False, **look)
     lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()
     margin = 0.1 * (ends.max() - lowest) + 0.1
     if np.isfinite(margin):  # any arm is left
@@ -150,9 +150,8 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
 
 def _forest(axes: Axes, differences: pd.DataFrame) -> None:
     """Draw differences as dots with their intervals round zero; one that is far off, in words."""
-    first, mean = differences["first"], differences["mean"]
-    same, large = first.nunique() == 1, mean.abs() > FAR
-    names = differences["second"] if same else first + " −\n" + differences["second"]
+    mean, names = differences["mean"], differences["second"]
+    large = mean.abs() > FAR
     names = names.where(mean.notna(), names + "\n(a run diverged)")
     names = names.mask(large, names + mean.map("\n({:.0f} points)".format))
     places = -np.arange(len(mean))
@@ -162,7 +161,7 @@ def _forest(axes: Axes, differences: pd.DataFrame) -> None:
     axes.errorbar(mean.mask(large), places, xerr=reach, **look)
     axes.set_yticks(places, names)
     intervals = "95 % interval" if differences["low"].notna().any() else "one seed"
-    which = f"{first.iloc[0]} minus the other" if same else "first minus second"
+    which = f"{differences['first'].iloc[0]} minus the other"
     axes.set(xlabel=f"{which} (points; {intervals})", title="Differences, paired by seed")
     axes.set_ylim(places[-1] - 0.6, 0.6)
 
