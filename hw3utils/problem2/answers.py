@@ -36,10 +36,9 @@ def counted(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """
     vgg = totals(tables["VGG-19"])
     inception = {}
-    height, width = INCEPTION_INPUT[1:]
     for kind in ("naive", "reduced"):
         table = tables[f"Inception {kind}"]
-        inception[kind] = {"output_shape": [height, width, sum(branch_channels(table))]}
+        inception[kind] = {"output_shape": [*INCEPTION_INPUT[1:], sum(branch_channels(table))]}
         for count in ("multiply_accumulates", "parameters", "weights"):
             inception[kind][count] = totals(table)[count]
     return {
@@ -64,14 +63,14 @@ def counted(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     }
 
 
-def anchor_counts(height: int, width: int, stride: int = 16) -> dict[str, int]:
+def anchor_counts(height: int, width: int) -> dict[str, int]:
     """Return the paper's anchors of an image, and of those inside how each label is given.
 
-    The objects are those marked on the photograph. Training leaves out anchors that cross the
-    border, so that only those inside get a label.
+    There is a position for every 16 pixels, as with VGG-16. The objects are those marked on the
+    photograph. Training leaves out anchors that cross the border, so that only those inside get a
+    label.
     """
-    shapes = boxes.anchor_shapes()
-    anchors = boxes.anchor_grid(height // stride, width // stride, stride, shapes)
+    anchors = boxes.anchor_grid(height // 16, width // 16, 16, boxes.anchor_shapes())
     inside = anchors[boxes.inside_image(anchors, height, width)]
     labels = boxes.label_anchors(inside, scenes.marked_boxes())
     names = {"positive": 1, "negative": 0, "ignored": -1}
