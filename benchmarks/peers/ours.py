@@ -12,7 +12,7 @@ from benchmarks.peers import data, searching
 from benchmarks.rows import Turn
 from hw3utils.data.images import Scale
 from hw3utils.problem1 import experiments
-from hw3utils.problem1.learning_rates import lr_range_test, smith
+from hw3utils.problem1.learning_rates import lr_range_test, smith_bounds
 from hw3utils.training import fingerprints, loop, networks, sweeps
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant
@@ -73,6 +73,7 @@ def finder(turn: Turn, epochs: int) -> dict[str, Callable]:
             model, optimizer, parts.train, experiments.SCALE, order,
             num_updates=turn.few(1_600, 60),
         )  # fmt: skip
-        return smith(found.learning_rates, found.smoothed), len(found.losses)
+        rate = smith_bounds(found.learning_rates, found.smoothed).lr_max
+        return rate, len(found.losses)
 
     return {"ours": searching.finding(turn, epochs, parts, model, optimizer, search)}

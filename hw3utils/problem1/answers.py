@@ -114,14 +114,11 @@ def schedule_answer(validated: pd.DataFrame) -> str:
     if seeds == 1:
         return f"{text} With one seed, which of them is better cannot be told."
     found = tables.differences(validated, "validation_accuracy", SCHEDULE_PAIRS)
-    better, worse = found[found["low"] > 0], found[found["high"] < 0]
-    unsure = found[~found.index.isin([*better.index, *worse.index])]
-    said = [
-        f"{words}: {_listed(rows)}."
-        for words, rows in (("It beats", better), ("It loses to", worse), ("It cannot be told "
-         "from", unsure))
-        if len(rows)
-    ]  # fmt: skip
+    better, worse = found["low"] > 0, found["high"] < 0
+    verdicts = {
+        "It beats": better, "It loses to": worse, "It cannot be told from": ~(better | worse)
+    }  # fmt: skip
+    said = [f"{words}: {_listed(found[told])}." for words, told in verdicts.items() if told.any()]
     strict = 1 - 0.05 / len(SCHEDULE_PAIRS)
     sure = tables.differences(validated, "validation_accuracy", SCHEDULE_PAIRS, strict)
     sure = sure[(sure["low"] > 0) | (sure["high"] < 0)]["second"]
@@ -158,17 +155,13 @@ def record(
     in points; ``seconds`` is the training time of the arms of 1.2 and 1.3a to 1.3c, each on one
     core, added up: not the time that a reader waits.
     """
-    table = tables.summary(scores)
+    columns = ["validation_accuracy", "test_accuracy", "test_sd", "gap"]
+    noise = noise.assign(stage="after stage " + noise["stage"].astype(str))
+    noise = noise.rename(columns={"simple": "value"}).drop(columns="seeds").set_index("stage")
     scales = {
-        arm: {
-            f"after stage {row.stage}": {
-                "batch_size": row.batch_size, "value": row.simple, "low": row.low,
-                "high": row.high, "missing": row.missing, "reason": row.reason,
-            }
-            for row in found.itertuples()
-        }
-        for arm, found in noise.groupby("arm", sort=False)
-    }  # fmt: skip
+        arm: noise[noise["arm"] == arm].drop(columns="arm").to_dict("index")
+        for arm in (GROWING, SHRINKING)
+    }
     text, parted = same_noise_answer(same_noise)
     of_schedules = scores["arm"].isin([CYCLICAL, *(second for _, second in SCHEDULE_PAIRS)])
     return {
@@ -180,10 +173,7 @@ def record(
         "schedule_answer": schedule_answer(scores[of_schedules]),
         "range_test": smith_bounds(*mean_curve(tests))._asdict()
         | {"rules": rules.set_index("rule").to_dict("index")},
-        "validation_accuracy": table["validation_accuracy"].to_dict(),
-        "test_accuracy": table["test_accuracy"].to_dict(),
-        "test_sd": table["test_sd"].to_dict(),
-        "gap": table["gap"].to_dict(),
+        **tables.summary(scores)[columns].to_dict(),
         "differences": tables.differences(scores, "test_accuracy", TEST_PAIRS).to_dict("records"),
         "laws": {name: found._asdict() for name, found in answer.laws.items()},
         "noise_scale": scales[GROWING]["after stage 1"]["value"],

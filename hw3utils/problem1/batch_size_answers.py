@@ -29,10 +29,8 @@ LAWS = (SHRINKING, ROOT, QUARTER)
 
 def in_points(found: Interval) -> str:
     """Return a difference of fractions, times 100, with its interval where there is one."""
-    text = f"{found.mean:+.2f} points".replace("-", "−")
-    if np.isnan(found.low):
-        return text
-    return f"{text}, {found.low:+.2f} to {found.high:+.2f}".replace("-", "−")
+    reach = "" if np.isnan(found.low) else f", {found.low:+.2f} to {found.high:+.2f}"
+    return f"{found.mean:+.2f} points{reach}".replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -168,16 +166,18 @@ def answer_batch_size(
 ) -> BatchSizeAnswer:
     """Compute the closing answer of 1.3 from the curves and the test scores.
 
-    Parameters
-    ----------
-    arms : mapping of str to sequence of FitResult
-        The runs of `experiments.batch_size_runs`, with the same seeds each.
-    scores : DataFrame
-        From `experiments.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
+    ``arms`` are the runs of `experiments.batch_size_runs`, with the same seeds each; ``scores``
+    are from `experiments.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
     """
     growing, control = arms[GROWING], arms[CONTROL]
-    by_law, rivals = _distances(arms)
+    distances = tables.law_distances(arms, (*LAWS, CONTROL))
+    by_law = distances.groupby("law")["distance"].apply(mean_interval)
+    rivals = {
+        law: paired_difference(distances, "distance", law, SHRINKING, by="law")
+        for law in (ROOT, QUARTER)
+    }
     signs = {found.sign for found in rivals.values()}
+    between_seeds = tables.seed_distances(growing) or [np.nan]
 
     def compared(column: str, arm: str) -> Interval:
         return paired_difference(scores, column, arm, EQUAL_EPOCHS)
@@ -215,39 +215,12 @@ def answer_batch_size(
         train_difference=compared("train_accuracy", GROWING),
         seeds=len(growing),
         laws={
-            "doubled": _between_seeds(growing),
+            "doubled": Interval(np.mean(between_seeds), min(between_seeds), max(between_seeds)),
             "√2": by_law[ROOT],
             "halved": by_law[SHRINKING],
             "quarter": by_law[QUARTER],
         },
     )
-
-
-def _distances(
-    arms: Mapping[str, Sequence[FitResult]],
-) -> tuple[dict[str, Interval], dict[str, Interval]]:
-    """Return the distances of laws and control from the growing batch, and those of the rivals.
-
-    A rival's is minus that of halving, paired by seed. All in nats.
-    """
-    found = tables.law_distances(arms, (*LAWS, CONTROL))
-    by_law = {
-        law: mean_interval(each.to_numpy())
-        for law, each in found.groupby("law", sort=False)["distance"]
-    }
-    rivals = {
-        law: paired_difference(found, "distance", law, SHRINKING, by="law")
-        for law in (ROOT, QUARTER)
-    }
-    return by_law, rivals
-
-
-def _between_seeds(growing: Sequence[FitResult]) -> Interval:
-    """Return the mean, lowest and highest distance of two seeds; NaN where there is only one."""
-    between = tables.seed_distances(growing)
-    if not between:
-        return Interval(np.nan, np.nan, np.nan)
-    return Interval(np.mean(between), min(between), max(between))
 
 
 def noise_answer(noise: pd.DataFrame, num_images: int) -> str:

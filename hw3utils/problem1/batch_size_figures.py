@@ -4,6 +4,7 @@ They follow the same rules as `figures`, whose helpers they use.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
@@ -30,7 +31,6 @@ from hw3utils.problem1.figures import (
     epoch_axis,
     framed,
     log_loss_axis,
-    looks,
     mark_level,
     over_seeds,
 )
@@ -45,7 +45,7 @@ def batch_size_scores(one_run: pd.DataFrame, separate: pd.DataFrame) -> Figure:
         "a model of its own for each size, from scratch": separate,
     }
     for axes, column in zip(panels, ("train_loss", "validation_accuracy"), strict=True):
-        for (name, table), look in zip(arms.items(), looks(len(arms)), strict=True):
+        for (name, table), look in zip(arms.items(), LOOKS, strict=False):
             _against_batch_size(axes, table, column, name, **look)
     mark_level(panels[0], np.log(10), "guessing: ln 10")
     panels[0].set_ylabel("training loss (nats)")
@@ -76,7 +76,7 @@ def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
     """
     figure, panels = plt.subplots(2, 1, figsize=(7.5, 6.4), sharex=True, height_ratios=(4, 3))
     above, below = panels
-    look_of = dict(zip(arms, looks(len(arms)), strict=True))
+    look_of = dict(zip(arms, cycle(LOOKS), strict=False))
     growing = over_seeds(arms[GROWING], "train_loss")
     for arm, results in arms.items():
         draw_curve(above, results, "train_loss", arm, **look_of[arm])

@@ -81,20 +81,11 @@ def range_tests(settings: Problem1, train: ImageSet) -> list[RangeTest]:
     """
     lowest, highest, updates = 1e-4, 1.0, settings.range_updates
     decades = math.log10(highest / lowest)
-    run = short_run(lowest, settings)
     details = (lowest, highest, round(decades * updates), updates // 10 + 1)
-    return [
-        RangeTest(**found)
-        for found in _measured(
-            learning_rates.test_range,
-            [
-                (run, *details, train.class_names, SCALE)
-                for run in _repeated([run], settings.sweep_seeds)
-            ],
-            train,
-            "range test",
-        )
-    ]
+    runs = _repeated([short_run(lowest, settings)], settings.sweep_seeds)
+    tasks = [(run, *details, train.class_names, SCALE) for run in runs]
+    found = _measured(learning_rates.test_range, tasks, train, "range test")
+    return [RangeTest(**each) for each in found]
 
 
 def constant_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
@@ -121,17 +112,11 @@ def schedule_runs(
 ) -> dict[str, Run]:
     """Return the runs of 1.2: seven schedules with the same budget of epochs, batch size 64."""
     run = Run("lenet5", Constant(constant_rate), settings.budget_epochs)
-    cycles = {
-        "lr": bounds.lr_min,
-        "lr_max": bounds.lr_max,
-        "cycles": settings.cycles,
-        "final_amplitude": settings.final_amplitude,
-    }
     left = max(0.99 ** run.num_updates(num_images), float(np.finfo(float).tiny))
     schedules = {
-        CYCLICAL: Cyclical(**cycles),
-        BOTH_BOUNDS: DecayingCyclical(**cycles),
-        TRAP: Cyclical(**cycles | {"final_amplitude": left}),
+        CYCLICAL: Cyclical(*bounds, settings.cycles, settings.final_amplitude),
+        BOTH_BOUNDS: DecayingCyclical(*bounds, settings.cycles, settings.final_amplitude),
+        TRAP: Cyclical(*bounds, settings.cycles, left),
         CONSTANT: Constant(constant_rate),
         ONE_CYCLE: OneCycle(bounds.lr_max),
         ONE_CYCLE_MOMENTUM: OneCycle(bounds.lr_max, cycle_momentum=True),
@@ -171,19 +156,17 @@ def batch_size_runs(lr_max: float, settings: Problem1) -> dict[str, Run]:
 
 def equal_epochs_run(bounds: LRBounds, settings: Problem1) -> dict[str, Run]:
     """Return 1.2's cyclical run with the epochs of 1.3a to 1.3c, to compare their final models."""
-    schedule = Cyclical(
-        bounds.lr_min,
-        lr_max=bounds.lr_max,
-        cycles=settings.cycles,
-        final_amplitude=settings.final_amplitude,
-    )
+    schedule = Cyclical(*bounds, settings.cycles, settings.final_amplitude)
     return {EQUAL_EPOCHS: Run("lenet5", schedule, len(BATCH_SIZES) * settings.stage_epochs)}
 
 
 def separate_runs(lr_max: float, settings: Problem1) -> list[Run]:
     """Return the runs of 1.3d: models of their own for each batch size, at the same rate."""
-    run = Run("lenet5", Constant(lr_max), settings.separate_epochs)
-    return _repeated([_with_batch(run, size) for size in BATCH_SIZES], settings.sweep_seeds)
+    runs = []
+    for size in BATCH_SIZES:
+        parts = MICRO_BATCH_SIZE if size > MICRO_BATCH_SIZE else None
+        runs.append(Run("lenet5", Constant(lr_max), settings.separate_epochs, size, parts))
+    return _repeated(runs, settings.sweep_seeds)
 
 
 def same_noise_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
@@ -212,11 +195,6 @@ def same_updates_runs(bounds: LRBounds, settings: Problem1) -> list[Run]:
     return _repeated(runs, settings.seeds)
 
 
-def _with_batch(run: Run, size: int) -> Run:
-    parts = MICRO_BATCH_SIZE if size > MICRO_BATCH_SIZE else None
-    return replace(run, batch_size=size, micro_batch_size=parts)
-
-
 def noise_scales(
     arms: Mapping[str, Sequence[FitResult]], train: ImageSet, settings: Problem1
 ) -> pd.DataFrame:
@@ -226,15 +204,14 @@ def noise_scales(
     fields of `diagnostics.NoiseScale`.
     """
     rows, tasks = [], []
+    stage_ends = slice(settings.stage_epochs - 1, None, settings.stage_epochs)
     for arm, results in arms.items():
         for result in results:
-            for stage in range(1, len(result.states) // settings.stage_epochs + 1):
-                epoch = stage * settings.stage_epochs - 1
-                size = result.run.batch_sizes[epoch]
-                rows.append({"arm": arm, "seed": result.run.seed, "stage": stage,
-                             "batch_size": size})  # fmt: skip
-                state = result.states[epoch]
-                tasks.append((result.run.model, state, train.class_names, SCALE))
+            run, states = result.run, result.states[stage_ends]
+            sizes = run.batch_sizes[stage_ends]
+            for stage, (state, size) in enumerate(zip(states, sizes, strict=False), start=1):
+                rows.append({"arm": arm, "seed": run.seed, "stage": stage, "batch_size": size})
+                tasks.append((run.model, state, train.class_names, SCALE))
     found = _measured(diagnostics.measure_noise, tasks, train, "noise scale")
     return pd.DataFrame([row | measured for row, measured in zip(rows, found, strict=True)])
 
@@ -244,13 +221,10 @@ def generalisation(
 ) -> pd.DataFrame:
     """Evaluate every arm's final models, at last, on the test set.
 
-    Returns
-    -------
-    DataFrame
-        One row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``relapsed``
-        (see `relapsed`), ``validation_accuracy`` (NaN if the last epoch diverged),
-        ``test_accuracy``, ``train_accuracy`` (of the final model, on as many training images as
-        there are test images), ``gap`` (train − test) and ``seconds``.
+    Returns a row for each arm and seed: ``arm``, ``seed``, ``epochs``, ``diverged``, ``relapsed``
+    (see `relapsed`), ``validation_accuracy`` (NaN if the last epoch diverged), ``test_accuracy``,
+    ``train_accuracy`` (of the final model, on as many training images as there are test images),
+    ``gap`` (train − test) and ``seconds``.
     """
     rows = []
     part = take(train, min(len(train), len(test)))

@@ -5,6 +5,7 @@ many. A run that diverged is never drawn as a value: it is counted, or marked wh
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,6 @@ LOOKS = [
 ]
 FAR = 15  # points of accuracy by which an arm that failed lies below the others
 Results = Sequence[FitResult]  # of one arm: a run for each seed
-
-
-def looks(number: int) -> list[dict[str, Any]]:
-    """Return the looks of so many lines; beyond those of `LOOKS` they repeat, markers hollow."""
-    hollow = {"markerfacecolor": "white"}
-    return [LOOKS[i % len(LOOKS)] | (hollow if i >= len(LOOKS) else {}) for i in range(number)]
 
 
 def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
@@ -90,23 +85,21 @@ def range_test_curve(tests: Sequence[RangeTest], rates: Mapping[str, float]) -> 
 def schedule_lines(
     learning_rates: Mapping[str, Sequence[float]], title: str, updates_per_epoch: int
 ) -> Figure:
-    """Draw every update's learning rate against epochs, each schedule apart if more than two."""
-    apart = len(learning_rates) > 2
-    shape, size = ((2, -(-len(learning_rates) // 2)), (9.6, 4.4)) if apart else ((1, 1), (7, 3.4))
-    figure, panels = plt.subplots(*shape, figsize=size, sharex=True, sharey=True, squeeze=False)
-    for number, (name, rates) in enumerate(learning_rates.items()):
-        axes = panels.flat[number] if apart else panels[0, 0]
-        look = LOOKS[0 if apart else number] | {"marker": ""}
-        label = None if apart else name
-        axes.plot(np.arange(len(rates)) / updates_per_epoch, rates, label=label, **look)
-        axes.set_title(name if apart else "", fontsize=9)
+    """Draw every update's learning rate against epochs, a panel for each schedule."""
+    columns = -(-len(learning_rates) // 2)
+    figure, panels = plt.subplots(
+        2, columns, figsize=(9.6, 4.4), sharex=True, sharey=True, squeeze=False
+    )
+    for axes, (name, rates) in zip(panels.flat, learning_rates.items(), strict=False):
+        axes.plot(np.arange(len(rates)) / updates_per_epoch, rates, color=BLUE)
+        axes.set_title(name, fontsize=9)
         axes.tick_params(labelbottom=True)
         epoch_axis(axes)
     for axes in panels.flat[len(learning_rates) :]:
         axes.remove()
     for axes in panels[:, 0]:
         axes.set(ylim=(0, None), ylabel="learning rate")
-    return framed(figure, axes, title=title)
+    return framed(figure, title=title)
 
 
 def train_and_validation(results: Results, title: str) -> Figure:
@@ -133,7 +126,7 @@ def train_and_validation(results: Results, title: str) -> Figure:
 
 
 def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, title: str) -> Figure:
-    """Draw validation accuracy against epochs, and `tables.differences` with their intervals.
+    """Draw validation accuracy against epochs, and one arm's `tables.differences` from others.
 
     The axis follows the arms that learned: where one ends that is `FAR` below, the legend says.
     """
@@ -142,9 +135,9 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
     means = pd.DataFrame({arm: values.mean(axis=1) for arm, values in found.items()})
     ends = means.ffill().iloc[-1]
     failed = ends < ends.max() - FAR
-    for (arm, results), look in zip(arms.items(), looks(len(arms)), strict=True):
+    for (arm, results), look in zip(arms.items(), cycle(LOOKS), strict=False):
         label = f"{arm}: ends at {ends[arm]:.0f} %" if failed[arm] else arm
-        draw_curve(left, results, "validation_accuracy", label, band=len(arms) <= 3, **look)
+        draw_curve(left, results, "validation_accuracy", label, band=False, **look)
     lowest = means.loc[:, ~failed].iloc[len(means) // 4 :].min().min()
     margin = 0.1 * (ends.max() - lowest) + 0.1
     if np.isfinite(margin):  # any arm is left
@@ -157,9 +150,8 @@ def validation_by_arm(arms: Mapping[str, Results], differences: pd.DataFrame, ti
 
 def _forest(axes: Axes, differences: pd.DataFrame) -> None:
     """Draw differences as dots with their intervals round zero; one that is far off, in words."""
-    first, mean = differences["first"], differences["mean"]
-    same, large = first.nunique() == 1, mean.abs() > FAR
-    names = differences["second"] if same else first + " −\n" + differences["second"]
+    mean, names = differences["mean"], differences["second"]
+    large = mean.abs() > FAR
     names = names.where(mean.notna(), names + "\n(a run diverged)")
     names = names.mask(large, names + mean.map("\n({:.0f} points)".format))
     places = -np.arange(len(mean))
@@ -169,7 +161,7 @@ def _forest(axes: Axes, differences: pd.DataFrame) -> None:
     axes.errorbar(mean.mask(large), places, xerr=reach, **look)
     axes.set_yticks(places, names)
     intervals = "95 % interval" if differences["low"].notna().any() else "one seed"
-    which = f"{first.iloc[0]} minus the other" if same else "first minus second"
+    which = f"{differences['first'].iloc[0]} minus the other"
     axes.set(xlabel=f"{which} (points; {intervals})", title="Differences, paired by seed")
     axes.set_ylim(places[-1] - 0.6, 0.6)
 

@@ -56,31 +56,16 @@ def lr_range_test(
 ) -> RangeTest:
     """Train a copy once while the learning rate rises exponentially, and record the loss.
 
-    After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise. The test
-    stops when a running mean of the loss (m ← 0.95·m + 0.05·loss, divided by 1 − 0.95^t) exceeds
-    ``stop_at`` times the first loss, or is not finite. Model, optimiser, ``generator`` and the
-    global random states are left as they are: training afterwards is, bit for bit, what it would
-    have been without.
+    After Smith 2017 (1506.01186, Sec. 3.3), with an exponential instead of a linear rise: from
+    ``lowest`` to ``highest`` in ``num_updates`` updates of ``batch_size`` images. The test stops
+    earlier when a running mean of the loss (m ← 0.95·m + 0.05·loss, divided by 1 − 0.95^t) exceeds
+    ``stop_at`` times the first loss, or is not finite. The curve is then smoothed over a ``window``
+    of updates. Model, optimiser, ``generator`` and the global random states are left as they are:
+    training afterwards is, bit for bit, what it would have been without.
 
-    Parameters
-    ----------
-    optimizer : Optimizer
-        The optimiser to be tested, over the model's parameters.
-    batch_size, num_updates : int
-        Images for each update, and how many updates at most.
-    lowest, highest : float
-        First and last learning rate.
-    window : int
-        Updates over which the curve is smoothed, afterwards.
-    stop_at : float
-        Greater than 1: how many times its first value the running mean may reach.
-
-    Raises
-    ------
-    ValueError
-        The rates are not 0 < lowest < highest, the window is no whole number, ``stop_at`` is not
-        above 1, there are fewer than two updates, the batch size does not fit the data, or the
-        optimiser is not over the model's parameters.
+    Raises a ValueError where the rates are not 0 < lowest < highest, the window is no whole number,
+    ``stop_at`` is not above 1, there are fewer than two updates, the batch size does not fit the
+    data, or the optimiser is over other parameters than the model's.
     """
     if not 0 < lowest < highest < math.inf:
         raise ValueError(f"0 < lowest < highest expected, not {lowest} and {highest}")
@@ -179,11 +164,6 @@ def valley_minimum(rates: Sequence[float], losses: Sequence[float]) -> float:
     return float(_falling(rates, losses)[0][-1])
 
 
-def tenth_of_minimum(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return a tenth of the rate with the lowest loss."""
-    return valley_minimum(rates, losses) / 10
-
-
 def steepest_descent(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the rate at which the loss falls fastest over log learning rate."""
     rates, losses = _falling(rates, losses)
@@ -217,16 +197,11 @@ def smith_bounds(rates: Sequence[float], losses: Sequence[float]) -> LRBounds:
     return LRBounds(*(float(rates[np.argmax(losses <= level)]) for level in levels))
 
 
-def smith(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the upper of `smith_bounds`."""
-    return smith_bounds(rates, losses).lr_max
-
-
 RULES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
     "steepest descent": steepest_descent,
-    "minimum / 10": tenth_of_minimum,
+    "minimum / 10": lambda rates, losses: valley_minimum(rates, losses) / 10,
     "valley": valley,
-    "Smith: the fall slows": smith,
+    "Smith: the fall slows": lambda rates, losses: smith_bounds(rates, losses).lr_max,
     "minimum": valley_minimum,
 }
 
@@ -236,34 +211,20 @@ def suggest_lr_bounds(
 ) -> LRBounds:
     """Read lr_min and lr_max off a curve of training loss against learning rate.
 
-    The rule. Rates whose loss is not finite have diverged; neither they nor any rate above the
-    first of them is looked at. The loss at the lowest rate, which hardly learns, is the starting
+    ``learning_rates`` stand in any order; the losses of equal ones (several seeds) are averaged.
+    Rates whose loss is not finite have diverged; neither they nor any rate above the first of them
+    is looked at. The loss (in nats) at the lowest rate, which hardly learns, is the starting
     level. Going from the best rate of all (the lowest of equals) to both sides, the useful range
     lasts as long as the loss has made at least ``progress`` (90 %) of the way from the starting
     level down to the best loss: it has no gaps. lr_max is its largest rate; lr_min is where the
     curve, drawn in straight lines over log learning rate, enters it from below. A range of a
-    single rate gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3).
+    single rate gets lr_min = lr_max / 4, after Smith 2017 (1506.01186, Sec. 3.3): always
+    lr_min < lr_max.
 
-    Parameters
-    ----------
-    learning_rates : sequence of float
-        Greater than 0, in any order; equal rates (several seeds) are averaged.
-    losses : sequence of float
-        The training loss at each rate; NaN or infinity where the run diverged.
-    progress : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    LRBounds
-        Two floats, ``lr_min < lr_max``.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, a rate is not positive and finite, the lowest rate diverged, the loss only
-        rises (at the lowest rate it is the best, and more than 1 % below the median), or no rate
-        learned (the best loss is within 1 % of the starting level).
+    Raises a ValueError where lengths differ, a rate is not positive and finite, ``progress`` is not
+    between 0 and 1, the lowest rate diverged, the loss only rises (at the lowest rate it is the
+    best, and more than 1 % below the median), or no rate learned (the best loss is within 1 % of
+    the starting level).
     """
     rates, values = _before_divergence(learning_rates, losses)
     if not 0 < progress < 1:
@@ -294,23 +255,10 @@ def _crossing(rates: np.ndarray, values: np.ndarray, before: int, level: float) 
 def _before_divergence(
     learning_rates: Sequence[float], losses: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the averaged curve up to the first rate that diverged; refuse one without a start."""
-    rates, values = _averaged_curve(learning_rates, losses)
-    diverged = ~np.isfinite(values)
-    if diverged.all():
-        raise ValueError("every learning rate diverged: try lower ones")
-    if diverged[0]:
-        raise ValueError(
-            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
-        )
-    end = int(np.argmax(diverged)) if diverged.any() else len(rates)
-    return rates[:end], values[:end]
+    """Return rates in rising order, each once, with its mean loss, up to the first that diverged.
 
-
-def _averaged_curve(
-    learning_rates: Sequence[float], losses: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return rates in rising order, each once, with its mean loss (NaN if any run diverged)."""
+    A rate has diverged if one of its runs has. What is no curve, or has no start, is refused.
+    """
     rates = np.asarray(learning_rates, dtype=np.float64)
     values = np.asarray(losses, dtype=np.float64)
     if rates.ndim != 1 or rates.shape != values.shape or rates.size == 0:
@@ -319,9 +267,17 @@ def _averaged_curve(
         )
     if not (np.isfinite(rates) & (rates > 0)).all():
         raise ValueError("learning rates must be greater than 0 and finite")
-    unique, index = np.unique(rates, return_inverse=True)
-    sums = np.bincount(index, weights=np.where(np.isfinite(values), values, np.nan))
-    return unique, sums / np.bincount(index)
+    rates, index = np.unique(rates, return_inverse=True)
+    means = np.bincount(index, weights=values) / np.bincount(index)
+    diverged = ~np.isfinite(means)
+    if diverged.all():
+        raise ValueError("every learning rate diverged: try lower ones")
+    if diverged[0]:
+        raise ValueError(
+            f"the lowest learning rate, {rates[0]:.3g}, diverged, so no higher one can be trusted"
+        )
+    end = int(np.argmax(diverged)) if diverged.any() else len(rates)
+    return rates[:end], means[:end]
 
 
 def _endless(num_images: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -80,7 +80,7 @@ def stage_scores(results: Sequence[FitResult]) -> pd.DataFrame:
     """Return loss and accuracy in each stage's last epoch, for each batch size and seed."""
     histories = [result.history.assign(seed=result.run.seed) for result in results]
     last = pd.concat(histories).groupby(["batch_size", "seed"], as_index=False).last()
-    return last[["batch_size", "seed", "train_loss", "validation_loss", "validation_accuracy"]]
+    return last[["batch_size", "seed", *SCORES]]
 
 
 def final_validation(arms: Mapping[str, Sequence[FitResult]]) -> pd.DataFrame:
@@ -124,10 +124,9 @@ def differences(
     rows = []
     for first, second in pairs:
         found = paired_difference(scores, column, first, second, level=level)
-        row = {"first": first, "second": second}
-        row |= {name: 100 * value for name, value in found._asdict().items()}
-        rows.append(row | {"seeds": int((scores["arm"] == first).sum())})
-    return pd.DataFrame(rows)
+        seeds = (scores["arm"] == first).sum()
+        rows.append((first, second, *(100 * value for value in found), seeds))
+    return pd.DataFrame(rows, columns=["first", "second", "mean", "low", "high", "seeds"])
 
 
 def law_distances(arms: Mapping[str, Sequence[FitResult]], laws: Sequence[str]) -> pd.DataFrame:
@@ -162,17 +161,15 @@ def stage_noise(measured: pd.DataFrame) -> pd.DataFrame:
     the number of ``seeds`` measured, and of those ``missing`` with the ``reason``. Nothing is
     averaged over fewer seeds than there are: one that is missing makes the mean missing.
     """
+    keys = ["arm", "stage", "batch_size"]
     rows = []
-    for keys, group in measured.groupby(["arm", "stage", "batch_size"], sort=False):
-        found = group.dropna(subset="simple")
-        logs = mean_interval(np.log(group["simple"].to_numpy(dtype=float)))
-        simple, low, high = np.exp(logs)
-        if len(found) == len(group) == 1:
+    for key, group in measured.groupby(keys, sort=False):
+        simple, low, high = np.exp(mean_interval(np.log(group["simple"].to_numpy(dtype=float))))
+        missing = group["simple"].isna().sum()
+        if len(group) == 1 and not missing:
             low, high = group[["low", "high"]].iloc[0]
-        rows.append(
-            dict(zip(("arm", "stage", "batch_size"), keys, strict=True))
-            | {"simple": simple, "low": low, "high": high, "seeds": len(group)}
-            | {"missing": len(group) - len(found)}
-            | {"reason": next((text for text in group["reason"] if text), "")}
-        )
-    return pd.DataFrame(rows)
+        reason = next((text for text in group["reason"] if text), "")
+        rows.append((*key, simple, low, high, len(group), missing, reason))
+    return pd.DataFrame(
+        rows, columns=[*keys, "simple", "low", "high", "seeds", "missing", "reason"]
+    )

@@ -18,23 +18,8 @@ from hw3utils.problem2.experiments import (
     inception_saving,
 )
 from hw3utils.problem2.layers import layer_table, totals
-from hw3utils.problem2.proposals import measures
-from hw3utils.problem2.proposals.boxes import (
-    anchor_grid,
-    anchor_shapes,
-    inside_image,
-    iou,
-    label_anchors,
-)
+from hw3utils.problem2.proposals import boxes, measures, network, scenes
 from hw3utils.problem2.proposals.measures import ProposalExample
-from hw3utils.problem2.proposals.network import (
-    RATIOS,
-    SCALES,
-    STRIDE,
-    ProposalNetwork,
-    ProposalRun,
-)
-from hw3utils.problem2.proposals.scenes import SIDE, marked_boxes
 from hw3utils.problem2.proposals.suppression import BEFORE
 from hw3utils.problem2.receptive_field import receptive_field, stack_of, stacked_receptive_field
 from hw3utils.settings import Problem2
@@ -51,10 +36,9 @@ def counted(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     """
     vgg = totals(tables["VGG-19"])
     inception = {}
-    height, width = INCEPTION_INPUT[1:]
     for kind in ("naive", "reduced"):
         table = tables[f"Inception {kind}"]
-        inception[kind] = {"output_shape": [height, width, sum(branch_channels(table))]}
+        inception[kind] = {"output_shape": [*INCEPTION_INPUT[1:], sum(branch_channels(table))]}
         for count in ("multiply_accumulates", "parameters", "weights"):
             inception[kind][count] = totals(table)[count]
     return {
@@ -79,15 +63,16 @@ def counted(tables: dict[str, pd.DataFrame]) -> dict[str, Any]:
     }
 
 
-def anchor_counts(height: int, width: int, stride: int = 16) -> dict[str, int]:
+def anchor_counts(height: int, width: int) -> dict[str, int]:
     """Return the paper's anchors of an image, and of those inside how each label is given.
 
-    The objects are those marked on the photograph. Training leaves out anchors that cross the
-    border, so that only those inside get a label.
+    There is a position for every 16 pixels, as with VGG-16. The objects are those marked on the
+    photograph. Training leaves out anchors that cross the border, so that only those inside get a
+    label.
     """
-    anchors = anchor_grid(height // stride, width // stride, stride, anchor_shapes())
-    inside = anchors[inside_image(anchors, height, width)]
-    labels = label_anchors(inside, marked_boxes())
+    anchors = boxes.anchor_grid(height // 16, width // 16, 16, boxes.anchor_shapes())
+    inside = anchors[boxes.inside_image(anchors, height, width)]
+    labels = boxes.label_anchors(inside, scenes.marked_boxes())
     names = {"positive": 1, "negative": 0, "ignored": -1}
     counts = {name: int((labels == label).sum()) for name, label in names.items()}
     return {"all": len(anchors), "inside": len(inside), **counts}
@@ -103,12 +88,12 @@ def record(
 
     ``example`` is what the first network makes of one canvas.
     """
-    network = ProposalNetwork()
-    trunk = stack_of(layer_table(network.trunk, (1, SIDE, SIDE)))
-    run = ProposalRun(0, settings.rpn_canvases, settings.rpn_epochs)
+    model = network.ProposalNetwork()
+    trunk = stack_of(layer_table(model.trunk, (1, scenes.SIDE, scenes.SIDE)))
+    run = network.ProposalRun(0, settings.rpn_canvases, settings.rpn_epochs)
     rpn = {
         "anchors": len(example.anchors),
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "receptive_field": int(receptive_field([*trunk, (3, 1, 1)])["size"].iloc[-1]),
         "images": settings.rpn_canvases,
         "updates": run.updates,
@@ -121,13 +106,14 @@ def record(
         "fired": _by_size([result["objects"] for result in found.measured]),
         "example": _example(example),
     }
-    described = {
+    return {
         "profile": settings.profile,
         "settings": dataclasses.asdict(settings),
         "environment": files.environment(),
         "seconds": sum(result["seconds"] for result in found.trained),
+        **counted(tables),
+        "rpn": rpn,
     }
-    return described | counted(tables) | {"rpn": rpn}
 
 
 def _by_network(results: list[Any]) -> Any:
@@ -145,18 +131,17 @@ def _by_size(by_network: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]
     rows = []
     for low, high in pairwise(BANDS):
         band = [row for objects in by_network for row in objects if low <= row["side"] < high]
-        if not band:
-            continue
-        kept = {t: mean(row["kept"][t] for row in band) for t in ("0.7", "0.3")}
-        rows.append(
-            {
-                "sides": f"{low} to {high - 1}",
-                "objects": len(band) // len(by_network),
-                "fired": mean(row["fired"] for row in band),
-                "none": mean(row["fired"] == 0 for row in band),
-                **kept,
-            }
-        )
+        if band:
+            rows.append(
+                {
+                    "sides": f"{low} to {high - 1}",
+                    "objects": len(band) // len(by_network),
+                    "fired": mean(row["fired"] for row in band),
+                    "none": mean(row["fired"] == 0 for row in band),
+                    "0.7": mean(row["kept"]["0.7"] for row in band),
+                    "0.3": mean(row["kept"]["0.3"] for row in band),
+                }
+            )
     return rows
 
 
@@ -164,22 +149,23 @@ def followed(example: ProposalExample) -> int:
     """Return the anchor to follow: inside, it fires and survives, and its box gains most."""
     kept = example.proposals.kept
     before, after = (
-        iou(boxes[kept], example.canvas.objects).max(dim=1).values
-        for boxes in (example.anchors, example.proposals.clipped)
+        boxes.iou(stage[kept], example.canvas.objects).max(dim=1).values
+        for stage in (example.anchors, example.proposals.clipped)
     )
     fires = example.scores[kept] > measures.HALF
-    fires &= inside_image(example.anchors[kept], SIDE, SIDE)
+    fires &= boxes.inside_image(example.anchors[kept], scenes.SIDE, scenes.SIDE)
     return int(kept[torch.where(fires, after - before, -1.0).argmax()])
 
 
 def _example(example: ProposalExample) -> dict[str, Any]:
     """Return the one anchor that is followed, and the six boxes to suppress by hand."""
     proposals, one, six = example.proposals, followed(example), example.handful
-    boxes = {"anchor": example.anchors, "decoded": proposals.decoded, "clipped": proposals.clipped}
     return {
         "score": round(float(example.scores[one]), 4),
         "offsets": _rounded(example.offsets[one], 4),
-        **{name: _rounded(stage[one], 2) for name, stage in boxes.items()},
+        "anchor": _rounded(example.anchors[one], 2),
+        "decoded": _rounded(proposals.decoded[one], 2),
+        "clipped": _rounded(proposals.clipped[one], 2),
         "objects": [_rounded(box, 2) for box in example.canvas.objects],
         "six": [_rounded(box, 4) for box in proposals.clipped[six]],
         "scores": _rounded(example.scores[six], 4),
@@ -194,17 +180,18 @@ def methods(found: dict[str, Any]) -> str:
     """Return how the region proposal networks were trained and measured, in one paragraph."""
     rpn, sizes = found["rpn"], found["settings"]
     seconds = rpn["seconds"]
-    areas = ", ".join(f"{scale}²" for scale in SCALES)
+    areas = ", ".join(f"{scale}²" for scale in network.SCALES)
+    shapes = len(network.SCALES) * len(network.RATIOS)
     return (
         f"**Methods.** {len(seconds)} networks (seeds) of {rpn['parameters']:,} parameters: for "
-        f"every {STRIDE} pixels a position that sees {rpn['receptive_field']}×"
-        f"{rpn['receptive_field']} of them and has {len(SCALES) * len(RATIOS)} anchors (areas "
-        f"{areas}). Each was trained for {rpn['updates']:,} updates of {ProposalRun.batch_size} "
-        f"canvases (Adam) on {rpn['images']:,} canvases of {SIDE}×{SIDE} pixels, with garments "
-        f"from {sizes['n_train']:,} training images, in {min(seconds)} to {max(seconds)} seconds "
-        f"of one CPU core. Measured on {rpn['unseen_images']} canvases of test garments with "
-        f"{rpn['objects']:,} objects, the same for all. Intervals: 95 %, Student's t, paired by "
-        f"network, n = {len(seconds)}."
+        f"every {network.STRIDE} pixels a position that sees {rpn['receptive_field']}×"
+        f"{rpn['receptive_field']} of them and has {shapes} anchors (areas "
+        f"{areas}). Each was trained for {rpn['updates']:,} updates of "
+        f"{network.ProposalRun.batch_size} canvases (Adam) on {rpn['images']:,} canvases of "
+        f"{scenes.SIDE}×{scenes.SIDE} pixels, with garments from {sizes['n_train']:,} training "
+        f"images, in {min(seconds)} to {max(seconds)} seconds of one CPU core. Measured on "
+        f"{rpn['unseen_images']} canvases of test garments with {rpn['objects']:,} objects, the "
+        f"same for all. Intervals: 95 %, Student's t, paired by network, n = {len(seconds)}."
     )
 
 
@@ -250,16 +237,16 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def difference(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> Interval:
-    """Return the difference in recall of two arms at `AT` proposals, in points, paired by seed."""
+def difference(rpn: dict[str, Any], arm: str, other: str) -> Interval:
+    """Return two arms' difference in recall (IoU 0.5) at `AT` proposals, in points, by seed."""
     at = list(rpn["counts"]).index(AT)
-    one, two = ([seed[at] for seed in rpn["recall"][name][str(overlap)]] for name in (arm, other))
+    one, two = ([seed[at] for seed in rpn["recall"][name]["0.5"]] for name in (arm, other))
     return mean_interval([100 * (a - b) for a, b in zip(one, two, strict=True)])
 
 
-def compared(rpn: dict[str, Any], arm: str, other: str, overlap: float = 0.5) -> str:
+def compared(rpn: dict[str, Any], arm: str, other: str) -> str:
     """Return that difference in words, and whether it can be told from none."""
-    mean_, low, high = interval = difference(rpn, arm, other, overlap)
+    mean_, low, high = interval = difference(rpn, arm, other)
     verdict = {1: "more", -1: "fewer", 0: "more or fewer cannot be told"}[interval.sign]
     numbers = f"{mean_:+.1f} points" + ("" if low != low else f", {low:+.1f} to {high:+.1f}")
     return f"{verdict} ({numbers})".replace("-", "−")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from hw3utils.problem2.experiments import branch_layers
+from hw3utils.problem2.proposals.suppression import TOP
 from hw3utils.problem2.tables import size
 from hw3utils.style import COLOURS
 
@@ -32,7 +33,6 @@ def inception_modules(modules: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_module(axis: Axes, name: str, table: pd.DataFrame) -> None:
-    """Draw one Inception module."""
     layers = branch_layers(table)
     branches = list(layers.groupby("branch", sort=False))
     columns = [0.85 + 1.6 * index for index in range(len(branches))]
@@ -71,12 +71,12 @@ def _layer_text(layer) -> tuple[str, str]:
 
 
 def region_proposal_network(
-    head: pd.DataFrame, anchors: int, image_size: tuple[int, int], passed: int = 300
+    head: pd.DataFrame, anchors: int, image_size: tuple[int, int]
 ) -> Figure:
     """Draw the region proposal network between the shared convolutions and the detector.
 
     ``head`` is the layer table of a `networks.RegionProposalHead`, with k ``anchors``. The image
-    has a height and width in pixels; ``passed`` proposals go on to the detector.
+    has a height and width in pixels.
     """
     shapes = dict(zip(head["layer"], head["output_shape"].map(size), strict=True))
     height, width = image_size
@@ -95,7 +95,7 @@ def region_proposal_network(
         (5.25, 4.2, f"3×3 conv + ReLU\n{shapes['sliding']}", "conv", 1.8),
         (7.65, 4.7, f"1×1 conv: 2k scores\n{shapes['objectness']}", "scores", 2.0),
         (7.65, 3.6, f"1×1 conv: 4k offsets\n{shapes['offsets']}", "scores", 2.0),
-        (10.2, 4.15, f"{count} anchors\ndecode, clip, NMS\nbest {passed} proposals", "join", 2.2),
+        (10.2, 4.15, f"{count} anchors\ndecode, clip, NMS\nbest {TOP} proposals", "join", 2.2),
         (7.65, 1.2, "RoI pooling\n7×7×512 each", "pool", 2.0),
         (10.2, 1.2, "detector (fc layers)\nclass scores,\nbox refinement", "scores", 2.2),
     ):
@@ -130,6 +130,5 @@ def _box(axis: Axes, x: float, y: float, text: str, kind: str, width: float) -> 
 
 
 def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Draw an arrow."""
     look = {"arrowstyle": "-|>", "color": COLOURS[6], "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
     axis.annotate("", end, start, arrowprops=look)

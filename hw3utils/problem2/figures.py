@@ -38,18 +38,15 @@ def layer_shares(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
-    """Draw one network's mirrored bars."""
     rows = range(len(table))
     colours = [_KINDS[kind][1] for kind in table["kind"]]
     longest = []
-    for count, side, alignment in (("activations", -1, "right"), ("parameters", 1, "left")):
+    for count, side in (("activations", -1), ("parameters", 1)):
         shares = 100 * table[count] / table[count].sum()
         longest.append(side * (shares.max() + 14))  # with room for the number beside it
-        axis.barh(rows, side * shares, color=colours)
-        for row, share in enumerate(shares):
-            if share >= 10:
-                place, shift = (side * share, row), (4 * side, 0)
-                note(axis, f"{share:.0f} %", place, shift, ha=alignment, fontsize=10)
+        bars = axis.barh(rows, side * shares, color=colours)
+        numbers = [f"{share:.0f} %" if share >= 10 else "" for share in shares]
+        axis.bar_label(bars, numbers, padding=4, fontsize=10)
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(rows, table["layer"], fontsize=8)
     axis.invert_yaxis()
@@ -67,17 +64,20 @@ def _draw_shares(axis: Axes, name: str, table: pd.DataFrame) -> None:
 def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
     """Draw the multiply–accumulates of named Inception modules' layer tables, branch by branch."""
     reduction, own = COLOURS[4], COLOURS[0]
+    beside = {"textcoords": "offset points", "va": "center", "fontsize": 9}
     figure, axes = plt.subplots(1, len(modules), figsize=(9.4, 3.4), sharex=True, sharey=True)
     for axis, (name, table) in zip(axes, modules.items(), strict=True):
-        branches = _branch_millions(table)
-        for row, (small, large) in enumerate(branches.to_numpy()):
+        layers = branch_layers(table)
+        for row, (_, branch) in enumerate(layers.groupby("branch", sort=False)):
+            millions, reduces = branch["multiply_accumulates"] / 1e6, branch["reduces"]
+            small, large = millions[reduces].sum(), millions[~reduces].sum()
             axis.barh(row, small, color=reduction)
             axis.barh(row, large, left=small, color=own)
-            note(axis, f"{small + large:,.1f}", (small + large, row), (4, 0))
-        total = branches.to_numpy().sum()
+            axis.annotate(f"{small + large:,.1f}", (small + large, row), (4, 0), **beside)
+        total = layers["multiply_accumulates"].sum() / 1e6
         axis.set(title=f"{name}: {total:,.1f} million", xlabel="multiply–accumulates [millions]")
         axis.grid(axis="y", visible=False)
-    labels = [f"{branch.replace('x', '×')} branch" for branch in branches.index]
+    labels = [f"{branch.replace('x', '×')} branch" for branch in layers["branch"].unique()]
     axes[0].set_yticks(range(len(labels)), labels)
     axes[0].invert_yaxis()
     axes[0].margins(x=0.14)
@@ -86,14 +86,6 @@ def branch_operations(modules: dict[str, pd.DataFrame]) -> Figure:
     )
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
-
-
-def _branch_millions(table: pd.DataFrame) -> pd.DataFrame:
-    """Return millions of operations by branch: of its reductions, and of its own convolution."""
-    layers = branch_layers(table)
-    reduces, millions = layers["reduces"], layers["multiply_accumulates"] / 1e6
-    parts = {"reductions": millions.where(reduces, 0.0), "own": millions.where(~reduces, 0.0)}
-    return pd.DataFrame(parts).groupby(layers["branch"], sort=False).sum()
 
 
 def induction(depth: int, kernel: int) -> Figure:
@@ -143,14 +135,6 @@ def _draw_units(axis: Axes, layer: int, edge: int, seen: int) -> None:
         colour = COLOURS[layer % 5] if abs(unit) <= seen else "white"
         look = {"facecolor": colour, "edgecolor": "#888888", "linewidth": 0.8}
         axis.add_patch(Rectangle((unit - 0.44, layer - 0.2), 0.88, 0.4, **look))
-
-
-def note(
-    axis: Axes, text: str, place: tuple[float, float], shift: tuple[float, float], **look
-) -> None:
-    """Write a small text beside a place in the data, shifted by some points."""
-    look = {"va": "center", "fontsize": 9} | look
-    axis.annotate(text, place, shift, textcoords="offset points", **look)
 
 
 def _patches(colours: dict[str, str]) -> list[Patch]:

@@ -25,36 +25,23 @@ def layer_table(network: nn.Module, input_shape: Sequence[int]) -> pd.DataFrame:
 
     Layers are convolutions, pools, linear layers and batch normalisations. Activation functions,
     dropout, local response normalisation and additions have no parameters and are no rows; like a
-    batch normalisation they work on a layer's output, which is counted once, where it is made.
+    batch normalisation they work on a layer's output, which is counted once, where it is made. The
+    network is copied, not changed, and runs in evaluation mode; ``input_shape`` is channels, height
+    and width of one image.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Any network of such layers. It is copied, not changed; it runs in evaluation mode.
-    input_shape : sequence of int
-        Channels, height and width of one input image.
+    Columns: ``layer`` (name), ``kind`` (input, conv, pool, norm, fc), ``pool`` (max, average),
+    ``kernel``, ``stride``, ``padding``, ``dilation``, ``groups`` (None where a layer has none, as
+    an adaptive pool; pairs where height and width differ), ``output_shape`` (without the batch),
+    ``activations`` (numbers in the output), ``weights``, ``biases``, ``parameters`` (weights and
+    biases), ``multiply_accumulates`` (for one image; additions of biases, pools and normalisations
+    are not counted), and each count written out: ``activation_formula``, ``weight_formula``,
+    ``parameter_formula``, ``operation_formula``. ``chained`` says whether the output, but for
+    activation functions and the like, is what the next layer reads; in the last row, what the
+    network returns. Where all are true the network is one chain of layers.
 
-    Returns
-    -------
-    pandas.DataFrame
-        ``layer`` (name), ``kind`` (input, conv, pool, norm, fc), ``pool`` (max, average),
-        ``kernel``, ``stride``, ``padding``, ``dilation``, ``groups`` (None where a layer has none,
-        as an adaptive pool; pairs where height and width differ), ``output_shape`` (without the
-        batch), ``activations`` (numbers in the output), ``weights``, ``biases``, ``parameters``
-        (weights and biases), ``multiply_accumulates`` (for one image; additions of biases, pools
-        and normalisations are not counted), and each count written out: ``activation_formula``,
-        ``weight_formula``, ``parameter_formula``, ``operation_formula``. ``chained`` says whether
-        the output, but for activation functions and the like, is what the next layer reads; in the
-        last row, what the network returns. Where all are true the network is one chain of layers.
+    Raises a ValueError where the shape is not three positive integers, an input is smaller than a
+    kernel or does not fit a layer, or the network has parameters that no row could account for.
 
-    Raises
-    ------
-    ValueError
-        The shape is not three positive integers, an input is smaller than a kernel or does not
-        fit a layer, or the network has parameters that no row could account for.
-
-    Notes
-    -----
     A convolution K×K from C to M channels in G groups has (K·K·C/G + 1)·M parameters, and makes
     each of its H·W·M outputs with K·K·C/G multiply–accumulates (Krizhevsky et al. 2012, Sec. 3.5
     for the groups). A second use of the same layer, or of the weights of another one, adds

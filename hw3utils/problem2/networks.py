@@ -28,7 +28,7 @@ def same_padding(kernel: int) -> int:
     return (kernel - 1) // 2
 
 
-def alexnet(groups: int = 2, classes: int = 1000) -> nn.Sequential:
+def alexnet(groups: int = 2) -> nn.Sequential:
     """Return the AlexNet of Krizhevsky, Sutskever & Hinton 2012, Sec. 3.5, for 227×227 images.
 
     With 2 groups as in the paper, two GPUs each hold half of the channels, and convolutions 2, 4
@@ -52,11 +52,11 @@ def alexnet(groups: int = 2, classes: int = 1000) -> nn.Sequential:
             conv5=nn.Conv2d(384, 256, 3, padding=1, groups=groups),
             relu5=nn.ReLU(),
             pool5=nn.MaxPool2d(3, stride=2),
-            **_classifier(6 * 6 * 256, classes),
+            **_classifier(6 * 6 * 256),
         )
 
 
-def vgg19(classes: int = 1000) -> nn.Sequential:
+def vgg19() -> nn.Sequential:
     """Return VGG-19, column E of Table 1 of Simonyan & Zisserman 2015, for 224×224 images.
 
     Sixteen 3×3 convolutions with padding 1 in blocks of 2, 2, 4, 4, 4, each block closed by a 2×2
@@ -71,10 +71,10 @@ def vgg19(classes: int = 1000) -> nn.Sequential:
                 layers[f"relu{block}_{index}"] = nn.ReLU()
                 channels = width
             layers[f"pool{block}"] = nn.MaxPool2d(2, stride=2)
-        return _chain(**layers, **_classifier(7 * 7 * 512, classes))
+        return _chain(**layers, **_classifier(7 * 7 * 512))
 
 
-def _classifier(inputs: int, classes: int) -> dict[str, nn.Module]:
+def _classifier(inputs: int) -> dict[str, nn.Module]:
     """Return the three linear layers with which AlexNet and VGG end."""
     return {
         "flatten": nn.Flatten(),
@@ -82,7 +82,7 @@ def _classifier(inputs: int, classes: int) -> dict[str, nn.Module]:
         "relu6": nn.ReLU(),
         "fc7": nn.Linear(4096, 4096),
         "relu7": nn.ReLU(),
-        "fc8": nn.Linear(4096, classes),
+        "fc8": nn.Linear(4096, 1000),
     }
 
 

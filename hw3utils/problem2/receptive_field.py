@@ -27,16 +27,12 @@ def receptive_field(layers: Sequence[Layer]) -> pd.DataFrame:
     beginning with r = 1, j = 1, s = 0 (Araujo, Norris & Sim 2019, *Computing Receptive Fields of
     Convolutional Neural Networks*).
 
-    A kernel with dilation d counts as the d·(k − 1) + 1 pixels that it spans. Raises a ValueError
+    A kernel with dilation d counts as the d·(k − 1) + 1 pixels that it spans. Returns one row for
+    the input and one for each layer: ``kernel``, ``stride``, ``padding`` (0, 1 and 0 for the
+    input), ``size`` and ``jump`` in input pixels (int), ``start`` as the index of the input pixel
+    on which the first output is centred (float; negative: in the padding). Raises a ValueError
     where a layer is not three integers, a kernel or stride is smaller than 1, or a padding is
     smaller than 0 or so large that a window would see nothing but padding.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row for the input and one for each layer: ``kernel``, ``stride``, ``padding`` (0 kernel
-        for the input), ``size`` and ``jump`` in input pixels (int), ``start`` as the index of the
-        input pixel on which the first output is centred (float; negative: in the padding).
     """
     size, jump, start = 1, 1, 0.0
     rows = [(0, 1, 0, size, jump, start)]
@@ -67,7 +63,11 @@ def gradient_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
     output's lie inside. Returns the size of the field and the jump to the next output's field, in
     input pixels. Layers are refused as in `receptive_field`.
     """
-    stack = nn.Sequential(*[_ones(*layer) for layer in _checked(layers)])
+    stack = nn.Sequential(
+        *[nn.Conv1d(1, 1, *layer, bias=False, dtype=torch.float64) for layer in _checked(layers)]
+    )
+    for weight in stack.parameters():
+        nn.init.ones_(weight)
     length = 8
     while True:
         length *= 2
@@ -128,13 +128,6 @@ def _spanned(layer) -> Layer:
     # What torch pads at the start; behind an even kernel "same" pads one more at the end.
     padding = {"same": (kernel - 1) // 2, "valid": 0}.get(layer.padding, layer.padding)
     return kernel, layer.stride, padding
-
-
-def _ones(kernel: int, stride: int, padding: int) -> nn.Conv1d:
-    """Return a convolution in one dimension with all weights 1."""
-    layer = nn.Conv1d(1, 1, kernel, stride, padding, bias=False, dtype=torch.float64)
-    nn.init.ones_(layer.weight)
-    return layer.requires_grad_(False)
 
 
 def _checked(layers: Sequence[Layer]) -> list[Layer]:

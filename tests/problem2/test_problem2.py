@@ -16,7 +16,13 @@ from hw3utils.problem2 import answers, experiments, figures, tables
 from hw3utils.problem2.layers import layer_table
 from hw3utils.problem2.proposals import figures as proposal_figures
 from hw3utils.problem2.proposals import measures, scenes
-from hw3utils.problem2.proposals.boxes import decode
+from hw3utils.problem2.proposals.boxes import (
+    anchor_grid,
+    anchor_shapes,
+    decode,
+    inside_image,
+    label_anchors,
+)
 from hw3utils.problem2.proposals.suppression import non_maximum_suppression
 from hw3utils.problem2.receptive_field import stacked_receptive_field
 from hw3utils.text import markdown
@@ -247,9 +253,9 @@ def test_the_last_panels_show_the_boxes_that_were_kept(threshold):
 
 def test_no_anchor_is_cut_off_by_the_picture():
     image, objects = scenes.photograph(), scenes.marked_boxes()
-    anchors = answers.anchor_grid(37, 37, 16, answers.anchor_shapes())
-    inside = anchors[answers.inside_image(anchors, 600, 600)]
-    positive = inside[answers.label_anchors(inside, objects) == 1]
+    anchors = anchor_grid(37, 37, 16, anchor_shapes())
+    inside = anchors[inside_image(anchors, 600, 600)]
+    positive = inside[label_anchors(inside, objects) == 1]
     named = dict(zip(scenes.MARKED, objects, strict=True))
     middle = anchors.reshape(-1, 9, 4)[18 * 37 + 18]
     figure = proposal_figures.anchors(

@@ -33,20 +33,16 @@ from hw3utils.style import COLOURS, MARKERS
 _RATIO_STYLES = ("--", "-", ":")
 _THREE_COLOURS = (COLOURS[5], COLOURS[4], COLOURS[2])
 _BOX, _BEFORE, _CHOSEN = COLOURS[5], COLOURS[4], COLOURS[1]  # _CHOSEN: kept, or an object's own
-_ARM_LOOKS = dict(
-    zip(
+_ARM_LOOKS = {
+    arm: {"color": colour, "linestyle": style, "marker": marker, "markersize": 4}
+    for arm, colour, style, marker in zip(
         ARMS,
-        (
-            {"color": COLOURS[3]},
-            {"color": COLOURS[4]},
-            {"color": COLOURS[1]},
-            {"color": COLOURS[0]},
-            {"color": "#777777", "linestyle": "--"},
-            {"color": "#777777", "linestyle": ":"},
-        ),
+        (COLOURS[3], COLOURS[4], COLOURS[1], COLOURS[0], "#777777", "#777777"),
+        ("-", "-", "-", "-", "--", ":"),
+        MARKERS[: len(ARMS)],
         strict=True,
     )
-)
+}
 
 
 def anchors(
@@ -60,32 +56,31 @@ def anchors(
 ) -> Figure:
     """Draw all anchors of one position, and beside it the anchors that count as positive.
 
-    ``position_anchors`` (k×4) are made of ``scales`` and ``ratios`` by `boxes.anchor_shapes`. The
-    centres of all ``positions`` (n×2) are drawn as dots. Each of the ``positives`` (m×4) has the
-    colour of the named object (4 corners) that it overlaps most.
+    ``position_anchors`` (9×4) are made of three ``scales`` and ``ratios`` by `boxes.anchor_shapes`.
+    The centres of all ``positions`` (n×2) are drawn as dots. Each of the ``positives`` (m×4) has
+    the colour of that of the three named objects (4 corners) that it overlaps most.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 5.0), layout="compressed")
     _show(left, image, margin=80)
     left.plot(positions[:, 0], positions[:, 1], ".", color="white", markersize=1.2)
-    pairs = product(range(len(ratios)), range(len(scales)))
-    for (ratio, scale), box in zip(pairs, position_anchors, strict=True):
-        _draw(left, [box], _THREE_COLOURS[scale % 3], 2.0, _RATIO_STYLES[ratio % 3])
+    looks = product(_RATIO_STYLES, _THREE_COLOURS)
+    for (style, colour), box in zip(looks, position_anchors, strict=True):
+        _draw(left, [box], colour, 2.0, style)
     centre = (position_anchors[0, :2] + position_anchors[0, 2:]) / 2
     left.plot(*centre, "o", color=_CHOSEN, markersize=6, markeredgecolor="white")
     left.set_title(f"The {len(position_anchors)} anchors of one of {len(positions):,} positions")
-    lines = {f"area {s}²": {"color": _THREE_COLOURS[i % 3]} for i, s in enumerate(scales)}
-    for index, ratio in enumerate(ratios):
-        look = {"color": "black", "linestyle": _RATIO_STYLES[index % 3]}
-        lines[f"height:width {ratio:g}"] = look
+    lines = {f"area {s}²": {"color": c} for s, c in zip(scales, _THREE_COLOURS, strict=True)}
+    for ratio, style in zip(ratios, _RATIO_STYLES, strict=True):
+        lines[f"height:width {ratio:g}"] = {"color": "black", "linestyle": style}
     _legend(left, lines, loc="upper center", bbox_to_anchor=(0.5, -0.01))
 
     _show(right, image, margin=80)
     right.set_title(f"The {len(positives)} positive anchors inside the image")
     lines = {}
-    nearest = iou(positives, torch.stack([*objects.values()])).argmax(dim=1).tolist()
-    for index, (name, own) in enumerate(objects.items()):
-        colour = _THREE_COLOURS[index % 3]
-        mine = [box for box, number in zip(positives, nearest, strict=True) if number == index]
+    nearest = iou(positives, torch.stack([*objects.values()])).argmax(dim=1)
+    named = zip(objects.items(), _THREE_COLOURS, strict=True)
+    for index, ((name, own), colour) in enumerate(named):
+        mine = positives[nearest == index]
         _draw(right, mine, colour, 1.2)
         _draw(right, [own], colour, 3.2, "--")
         lines[f"{name}: {len(mine)} anchors"] = {"color": colour}
@@ -205,22 +200,18 @@ def recall(measured: Sequence[dict[str, Any]]) -> Figure:
     """
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 4.2), sharey=True)
     for axis, overlap in zip(axes, OVERLAPS, strict=True):
-        for index, (arm, look) in enumerate(_ARM_LOOKS.items()):
+        for arm, look in _ARM_LOOKS.items():
             seeds = np.array([result["recall"][arm][str(overlap)] for result in measured])
-            axis.fill_between(
-                COUNTS, seeds.min(axis=0), seeds.max(axis=0), color=look["color"], alpha=0.2
-            )
-            axis.plot(COUNTS, seeds.mean(axis=0), marker=MARKERS[index], markersize=4, **look)
+            low, high = seeds.min(axis=0), seeds.max(axis=0)
+            axis.fill_between(COUNTS, low, high, color=look["color"], alpha=0.2)
+            axis.plot(COUNTS, seeds.mean(axis=0), **look)
         axis.set(title=f"An object is found by a box of IoU ≥ {overlap:g}", xscale="log")
         axis.set(xlabel="proposals, best first (bands: all seeds)", ylim=(-0.02, 1.02))
         axis.set_xticks(COUNTS, [f"{count:,}" for count in COUNTS])
         axis.minorticks_off()
     axes[0].set_ylabel("share of objects found")
     words = {SHUFFLED: "scores shuffled (0.7)", UNTRAINED: "untrained network (0.7)"}
-    lines = {
-        words.get(arm, arm): look | {"marker": MARKERS[index], "markersize": 4}
-        for index, (arm, look) in enumerate(_ARM_LOOKS.items())
-    }
+    lines = {words.get(arm, arm): look for arm, look in _ARM_LOOKS.items()}
     _legend(figure, lines, columns=3)
     return figure
 
