@@ -48,7 +48,10 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
 
 def cases(name: str, recorded: Any) -> dict[str, Any]:
     """Return a record as labels and values; whatever it is, this raises nothing."""
-    where = f"{TODO} {name}: fill in the cell record({name!r}, …) in the notebook, and run it"
+    said = f"{TODO} {name}: fill in the cell record({name!r}, …) in the notebook, and run it"
+    nothing = {"preparation": {"error": said}}
+    if _all_none(recorded):
+        return nothing
     try:
         found = dict(_CASES[name](recorded))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
@@ -56,10 +59,8 @@ def cases(name: str, recorded: Any) -> dict[str, Any]:
         if isinstance(recorded, Mapping) and None in recorded.values():
             blank = [str(key) for key, value in recorded.items() if value is None]
             said = f"nothing recorded yet for {', '.join(blank)}"
-        found = {"preparation": {"error": said}}
-    values = [value for value in found.values() if value is not None]
-    empty = recorded is None or not values or _all_none(recorded)
-    return {"preparation": {"error": where}} if empty else found
+        return {"preparation": {"error": said}}
+    return nothing if all(value is None for value in found.values()) else found
 
 
 def _all_none(value: Any) -> bool:
