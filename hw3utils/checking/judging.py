@@ -46,18 +46,13 @@ def judge(name: str, got: Any, expected: Expected, tolerance: float) -> Verdict:
     groups: dict[str, list[str]] = {}
     for label in expected.cases:
         groups.setdefault(label.partition(": ")[0] if ": " in label else "", []).append(label)
-    messages: list[str] = []
-    right = 0
-    for labels in groups.values():
-        wrong = [
-            label
-            for label in labels
-            if not agrees(name, got.get(label), expected.cases[label], tolerance)
-        ]
-        right += not wrong
-        if wrong:
-            messages.append(_message(got, expected, wrong, tolerance))
-    return Verdict(right / len(groups), list(dict.fromkeys(messages)))
+    right = {
+        label: agrees(name, got.get(label), wanted, tolerance)
+        for label, wanted in expected.cases.items()
+    }
+    wrong = [[label for label in labels if not right[label]] for labels in groups.values()]
+    messages = [_message(got, expected, labels, tolerance) for labels in wrong if labels]
+    return Verdict(wrong.count([]) / len(groups), list(dict.fromkeys(messages)))
 
 
 def _message(got: Mapping[str, Any], expected: Expected, wrong: list[str], tolerance: float) -> str:

@@ -112,11 +112,8 @@ def _saving(recorded: float) -> Iterator[tuple[str, Any]]:
 def _protocol(recorded: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     epochs, drops = recorded["epochs"], recorded["drops after epochs"] or []
     for name, value in SETTINGS.items():
-        yield (
-            f"settings: {name}",
-            _near(recorded[name], value),
-            f"{recorded[name]} instead of {value}",
-        )
+        near = _near(recorded[name], value)
+        yield f"settings: {name}", near, f"{recorded[name]} instead of {value}"
     yield "settings: number of drops", len(drops) == 3, f"{len(drops)} drops, not three"
     quarters = zip(drops, (epochs * q / 4 for q in (1, 2, 3)), strict=False)
     near = all(abs(drop - quarter) <= max(1, epochs / 20) for drop, quarter in quarters)
