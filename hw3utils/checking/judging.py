@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 TODO = "NotImplementedError: task"  # and its name, of a case that nobody has written yet
 DIGEST = "sha256:"
 
@@ -44,18 +46,13 @@ def judge(name: str, got: Any, expected: Expected, tolerance: float) -> Verdict:
     groups: dict[str, list[str]] = {}
     for label in expected.cases:
         groups.setdefault(label.partition(": ")[0] if ": " in label else "", []).append(label)
-    messages: list[str] = []
-    right = 0
-    for labels in groups.values():
-        wrong = [
-            label
-            for label in labels
-            if not agrees(name, label, got.get(label), expected.cases[label], tolerance)
-        ]
-        right += not wrong
-        if wrong:
-            messages.append(_message(got, expected, wrong, tolerance))
-    return Verdict(right / len(groups), list(dict.fromkeys(messages)))
+    right = {
+        label: agrees(name, got.get(label), wanted, tolerance)
+        for label, wanted in expected.cases.items()
+    }
+    wrong = [[label for label in labels if not right[label]] for labels in groups.values()]
+    messages = [_message(got, expected, labels, tolerance) for labels in wrong if labels]
+    return Verdict(wrong.count([]) / len(groups), list(dict.fromkeys(messages)))
 
 
 def _message(got: Mapping[str, Any], expected: Expected, wrong: list[str], tolerance: float) -> str:
@@ -64,19 +61,17 @@ def _message(got: Mapping[str, Any], expected: Expected, wrong: list[str], toler
     for value in values:
         if isinstance(value, dict) and str(value.get("error", "")).startswith(TODO):
             return str(value["error"]).split(": ", 2)[-1].partition(" (line")[0]
-    explained = {  # of those that explain as many, the one that changes least
-        text: (
-            sum(
-                label in wrongs and same(got.get(label), wrongs[label], tolerance)
-                for label in wrong
-            ),
-            -len(wrongs),
+
+    def explained(gives: dict[str, Any]) -> int:
+        """Return how many of the wrong cases are what a mistake gives."""
+        return sum(
+            label in gives and same(got.get(label), gives[label], tolerance) for label in wrong
         )
-        for text, wrongs in expected.mistakes
-    }
-    best = max(explained, key=lambda text: explained[text], default="")
-    if best and explained[best][0]:
-        return best
+
+    # Of those that explain as many, the one that changes least.
+    best = max(expected.mistakes, key=lambda m: (explained(m[1]), -len(m[1])), default=None)
+    if best and explained(best[1]):
+        return best[0]
     label = wrong[0]
     value, wanted = got.get(label, got.get("preparation")), expected.cases[label]
     if isinstance(value, dict) and "error" in value:
@@ -94,11 +89,11 @@ def _message(got: Mapping[str, Any], expected: Expected, wrong: list[str], toler
 
 
 def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value) if isinstance(value, str) else repr(value)
+    text = "nothing" if value is None else value if isinstance(value, str) else repr(value)
     return text if len(text) <= 150 else text[:147] + "…"
 
 
-def agrees(name: str, label: str, got: Any, expected: Any, tolerance: float) -> bool:
+def agrees(name: str, got: Any, expected: Any, tolerance: float) -> bool:
     """Tell whether a case is right: by its properties where a task has many right answers."""
     if name == "1.1 bounds":
         bounds = got.get("bounds") if isinstance(got, dict) else None
@@ -152,16 +147,13 @@ def bounds_fault(rates: Sequence[float], losses: Sequence[float], bounds: Any) -
     diverged = [rate for rate, loss in zip(rates, losses, strict=True) if not math.isfinite(loss)]
     if diverged and high >= min(diverged) * 0.999:
         return "lr_max is a rate at which a run diverged, or above one"
-    start, best = losses[0], min(loss for loss in losses if math.isfinite(loss))
     finite = [(r, x) for r, x in zip(rates, losses, strict=True) if math.isfinite(x)]
+    logarithms, reached = np.log([rate for rate, _ in finite]), [loss for _, loss in finite]
 
     def progress(rate: float) -> float:
         """Return how far the loss has come at a rate, by straight lines over its logarithm."""
-        below = max((pair for pair in finite if pair[0] <= rate * 1.001), default=finite[0])
-        above = min((pair for pair in finite if pair[0] >= rate * 0.999), default=finite[-1])
-        way = math.log(above[0] / below[0])
-        share = math.log(rate / below[0]) / way if way > 0 else 0.0
-        return (start - below[1] - share * (above[1] - below[1])) / (start - best)
+        loss = np.interp(math.log(rate), logarithms, reached)
+        return (losses[0] - loss) / (losses[0] - min(reached))
 
     if progress(high) < 0.5:
         return "at lr_max little has been learned"

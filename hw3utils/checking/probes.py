@@ -21,16 +21,16 @@ def _uniform(draw: random.Random, *shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(draw.randrange(999)))
 
 
-def _images(seed: random.Random, n: int, size: int = 4, classes: int = 3):
-    generator = torch.Generator().manual_seed(seed.randrange(2**31))
-    images = torch.randint(0, 256, (n, 1, size, size), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, classes, (n,), generator=generator)
-    return ImageSet(images, labels, tuple("abc"[:classes]))
+def _images(draw: random.Random, n: int):
+    generator = torch.Generator().manual_seed(draw.randrange(2**31))
+    images = torch.randint(0, 256, (n, 1, 4, 4), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 3, (n,), generator=generator)
+    return ImageSet(images, labels, ("a", "b", "c"))
 
 
-def _small_network(seed: random.Random, size: int = 4, classes: int = 3):
-    torch.manual_seed(seed.randrange(2**31))
-    return nn.Sequential(nn.Flatten(), nn.Linear(size * size, 5), nn.Tanh(), nn.Linear(5, classes))
+def _small_network(draw: random.Random):
+    torch.manual_seed(draw.randrange(2**31))
+    return nn.Sequential(nn.Flatten(), nn.Linear(4 * 4, 5), nn.Tanh(), nn.Linear(5, 3))
 
 
 def _like_resnet(outputs: int):

@@ -48,7 +48,10 @@ TEMPLATES = {  # what the notebooks' cells begin with; numbers instead of None
 
 def cases(name: str, recorded: Any) -> dict[str, Any]:
     """Return a record as labels and values; whatever it is, this raises nothing."""
-    where = f"{TODO} {name}: fill in the cell record({name!r}, …) in the notebook, and run it"
+    said = f"{TODO} {name}: fill in the cell record({name!r}, …) in the notebook, and run it"
+    nothing = {"preparation": {"error": said}}
+    if _all_none(recorded):
+        return nothing
     try:
         found = dict(_CASES[name](recorded))
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, ArithmeticError) as error:
@@ -56,10 +59,8 @@ def cases(name: str, recorded: Any) -> dict[str, Any]:
         if isinstance(recorded, Mapping) and None in recorded.values():
             blank = [str(key) for key, value in recorded.items() if value is None]
             said = f"nothing recorded yet for {', '.join(blank)}"
-        found = {"preparation": {"error": said}}
-    values = [value for value in found.values() if value is not None]
-    empty = recorded is None or not values or _all_none(recorded)
-    return {"preparation": {"error": where}} if empty else found
+        return {"preparation": {"error": said}}
+    return nothing if all(value is None for value in found.values()) else found
 
 
 def _all_none(value: Any) -> bool:
@@ -111,11 +112,8 @@ def _saving(recorded: float) -> Iterator[tuple[str, Any]]:
 def _protocol(recorded: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
     epochs, drops = recorded["epochs"], recorded["drops after epochs"] or []
     for name, value in SETTINGS.items():
-        yield (
-            f"settings: {name}",
-            _near(recorded[name], value),
-            f"{recorded[name]} instead of {value}",
-        )
+        near = _near(recorded[name], value)
+        yield f"settings: {name}", near, f"{recorded[name]} instead of {value}"
     yield "settings: number of drops", len(drops) == 3, f"{len(drops)} drops, not three"
     quarters = zip(drops, (epochs * q / 4 for q in (1, 2, 3)), strict=False)
     near = all(abs(drop - quarter) <= max(1, epochs / 20) for drop, quarter in quarters)

@@ -11,32 +11,14 @@ from typing import Any
 import pandas as pd
 
 from hw3utils.problem4 import comparisons, methods
-from hw3utils.problem4.comparisons import difference
+from hw3utils.problem4.comparisons import LARGE, SMALL, STUDENT_PAIRS, Pair, difference
 from hw3utils.problem4.experiments import LONGER, NOISE_RATES, ONE_WRONG, RANDOM, ZIPF
 from hw3utils.problem4.labels import RESAMPLING_RULES
-from hw3utils.problem4.recipes import STUDENT, TEACHER, Stage
-from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
-from hw3utils.problem4.teaching import (
-    ALONE,
-    CEILING,
-    HARD,
-    ONE_CLASS,
-    RANDOM_IMAGES,
-    RANDOM_TRUE,
-    SELECTED,
-    SOFT,
-    TAUGHT_ITSELF,
-    TOP_CORRUPTED,
-    TOP_TRUE,
-    TUNED,
-    balanced,
-    with_p,
-)
+from hw3utils.problem4.recipes import Stage
+from hw3utils.problem4.tables import ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
+from hw3utils.problem4.teaching import ALONE, CEILING, HARD, RANDOM_TRUE, SELECTED, TUNED, with_p
 from hw3utils.problem4.wording import DIVERGED, diverged, in_points, mean, verdict
 from hw3utils.settings import Problem4
-from hw3utils.training.intervals import Interval
-
-SMALL, LARGE = NETWORKS[STUDENT], NETWORKS[TEACHER]
 
 
 def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFrame) -> str:
@@ -63,18 +45,17 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
     lines.append(
         f"Trained for longer, 25% noise {told}: the cost changes by {in_points(longer)} points."
     )
-    many, one = comparisons.noisy(0.5), comparisons.noisy(0.5, ONE_WRONG)
+    kinds = comparisons.noisy(0.5, ONE_WRONG), comparisons.noisy(0.5)
     own, features = (
-        difference(found, judge, one, many) for judge in (comparisons.OWN, comparisons.LINEAR)
+        difference(found, judge, *kinds) for judge in (comparisons.OWN, comparisons.LINEAR)
     )
-    levels = [
-        mean(table[table["noise"] == 0.5], "own_accuracy")
-        for table in (controls[controls["control"] == ONE_WRONG], noise)
-    ]
+    many = noise[noise["noise"] == 0.5]
+    one = controls[(controls["control"] == ONE_WRONG) & (controls["noise"] == 0.5)]
     lines.append(
         f"The kind of noise: where all wrong labels of a class name the same other class, 50% "
-        f"noise leaves the own last layer {levels[0]} instead of {levels[1]}, {in_points(own)} "
-        f"points; for the features the difference is {in_points(features)}."
+        f"noise leaves the own last layer {mean(one, 'own_accuracy')} instead of "
+        f"{mean(many, 'own_accuracy')}, {in_points(own)} points; for the features the difference "
+        f"is {in_points(features)}."
     )
     trained = noise[noise["noise"] != RANDOM].astype({"noise": float})
     return "\n".join(lines) + diverged(trained, "noise", "{:.0%} noise")
@@ -83,9 +64,8 @@ def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFram
 def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     """Return what resampling wins over natural sampling, from `comparisons.resampling`."""
     before, after = comparisons.BEFORE, comparisons.AFTER
-    exponent = f"{table['exponent'].iloc[0]:g}"
     measures = {
-        f"All classes (exponent {exponent})": comparisons.transfer(after, "all"),
+        f"All classes (exponent {table['exponent'].iloc[0]:g})": comparisons.transfer(after, "all"),
         "Before the transfer, classes of the tail": comparisons.transfer(before, "tail"),
         "Before the transfer, classes of the head": comparisons.transfer(before, "head"),
         f"After the transfer, with Zipf's exponent, {ZIPF:g}": comparisons.transfer(
@@ -95,12 +75,11 @@ def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     rules = list(RESAMPLING_RULES)[1:]
     lines = []
     for said, measure in measures.items():
-        by = [difference(found, measure, rule, "natural") for rule in rules]
-        parts = [f"{rule} {in_points(gain)}" for rule, gain in zip(rules, by, strict=True)]
+        gains = [in_points(difference(found, measure, rule, "natural")) for rule in rules]
+        parts = [f"{rule} {gain}" for rule, gain in zip(rules, gains, strict=True)]
         lines.append(f"{said}: {', '.join(parts)} points against natural sampling.")
-    gains = [difference(found, comparisons.transfer(after, "all"), rule, "natural").sign
-             for rule in rules]  # fmt: skip
-    won = [rule for rule, sign in zip(rules, gains, strict=True) if sign == 1]
+    judged = comparisons.transfer(after, "all")
+    won = [rule for rule in rules if difference(found, judged, rule, "natural").sign == 1]
     told = f"{' and '.join(won)} sampling" if won else "neither rule"
     lines[0] = f"**After the transfer a gain can be told for {told}.** {lines[0]}"
     return "\n".join(lines) + diverged(table, "rule")
@@ -109,31 +88,22 @@ def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
 def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
     """Return what unlabelled images bring a student, from `comparisons.students`."""
     small, large = (table[table["network"] == network] for network in (SMALL, LARGE))
-    taught, itself, everything = (
-        difference(found, SMALL, arm, TUNED) for arm in (SELECTED, TAUGHT_ITSELF, HARD)
-    )
+    points = _points(found, STUDENT_PAIRS)
+    everything = difference(found, *STUDENT_PAIRS["all of U"])
     told = verdict(everything, "better", "worse", "not demonstrably better or worse")
     lines = [
         f"**With a teacher's labels on all of U the student is {told} than LeNet-5 on D alone, "
-        f"tuned** ({_arm(small, TUNED)}): {in_points(everything)} points. With the teacher's top K "
-        f"alone: {in_points(taught)}; with the top K that LeNet-5 labelled itself: "
-        f"{in_points(itself)}. The teacher has {_arm(table, THE_TEACHER)}."
-    ]
-    ranked, selected, soft, ceiling = (
-        difference(found, SMALL, *pair)
-        for pair in ((SELECTED, RANDOM_IMAGES), (SELECTED, HARD), (SOFT, HARD), (CEILING, HARD))
-    )
-    lines.append(
-        f"Selection: top K against as many images at random {in_points(ranked)}, against all of U "
-        f"{in_points(selected)}. Soft labels against hard ones {in_points(soft)}. True labels for "
-        f"all of U, which nobody has, against the teacher's {in_points(ceiling)}: that student "
-        f"has {_arm(small, CEILING)}."
-    )
-    own, all_own = (difference(found, LARGE, arm, ALONE) for arm in (SELECTED, HARD))
-    lines.append(
+        f"tuned** ({_arm(small, TUNED)}): {points['all of U']} points. With the teacher's top K "
+        f"alone: {points['top K']}; with the top K that LeNet-5 labelled itself: "
+        f"{points['its own top K']}. The teacher has {_arm(table, THE_TEACHER)}.",
+        f"Selection: top K against as many images at random {points['ranking']}, against all of U "
+        f"{points['selection']}. Soft labels against hard ones {points['soft labels']}. True "
+        f"labels for all of U, which nobody has, against the teacher's {points['true labels']}: "
+        f"that student has {_arm(small, CEILING)}.",
         f"The teacher's network as a student of its own labels, against itself on D alone "
-        f"({_arm(large, ALONE)}): top K {in_points(own)}, all of U {in_points(all_own)}."
-    )
+        f"({_arm(large, ALONE)}): top K {points['top K, large']}, all of U "
+        f"{points['all of U, large']}.",
+    ]
     named = table.assign(arm=table["network"] + ", " + table["arm"])
     return "\n".join(lines) + diverged(named, "arm")
 
@@ -145,26 +115,18 @@ def p_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
     for images in (ONE_GARMENT, TWO_GARMENTS):
         rows = table[table["images"] == images]
         few, many = (rows[rows["arm"] == with_p(p)].mean(numeric_only=True) for p in (low, high))
-
-        def by(measure: str, first: str, second: str, images: str = images) -> Interval:
-            return difference(found, comparisons.of_images(images, measure), first, second)
-
-        filled = by(comparisons.FILLED, with_p(high), with_p(low))
-        before, after = (
-            by(measure, with_p(high), with_p(low))
-            for measure in (comparisons.BEFORE_D, comparisons.AFTER_D)
-        )
-        even = by(comparisons.AFTER_D, balanced(high), balanced(low))
-        choice = by(comparisons.BEFORE_D, with_p(high), HARD)
+        pairs = comparisons.rare_pairs(images, settings["judged_ps"])
+        points = _points(found, pairs)
+        filled = difference(found, *pairs["filled"])
         told = verdict(filled, "more", "fewer", "not demonstrably more")
         lines.append(
             f"**{images.capitalize()} on each image: with P = {high} rare classes get {told} right "
             f"labels than with P = {low}**, {many['rare_right']:,.0f} instead of "
             f"{few['rare_right']:,.0f}; {many['precision']:.0%} instead of {few['precision']:.0%} "
             f"of what they get is right. The student's accuracy on rare classes before the "
-            f"fine-tuning: {in_points(before)} points (against all of U {in_points(choice)}). "
-            f"After a fine-tuning on the long-tailed D: {in_points(after)}; after one that draws "
-            f"D's classes equally often: {in_points(even)}."
+            f"fine-tuning: {points['before']} points (against all of U {points['selection']}). "
+            f"After a fine-tuning on the long-tailed D: {points['after']}; after one that draws "
+            f"D's classes equally often: {points['balanced']}."
         )
     named = table.assign(arm=table["images"] + ", " + table["arm"])
     return "\n".join(lines) + diverged(named, "arm")
@@ -183,38 +145,30 @@ def several_labels_answer(counts: pd.Series) -> str:
 def k_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """Return the rise and the fall with K and what makes them, from `comparisons.mechanism`."""
     low, middle, high = settings["judged_ks"]
-
-    def by(first: str, k: int, second: str, other: int) -> Interval:
-        pair = (comparisons.at(first, k), comparisons.at(second, other))
-        return difference(found, SMALL, *pair)
-
-    rise, fall = by(SELECTED, middle, SELECTED, low), by(SELECTED, high, SELECTED, middle)
+    pairs = comparisons.mechanism_pairs(settings["judged_ks"])
+    points = _points(found, pairs)
+    rise, fall = (
+        verdict(difference(found, *pairs[step]), "rises", "falls", "cannot be told to change")
+        for step in ("rise", "fall")
+    )
     purity = table[table["arm"] == SELECTED].groupby("k")["precision"].mean()
-    one_class = by(ONE_CLASS, high, SELECTED, high)
-    said = {1: "rises", -1: "falls", 0: "cannot be told to change"}
-    quantity, ease = (
-        by(RANDOM_TRUE, middle, RANDOM_TRUE, low), by(TOP_TRUE, low, RANDOM_TRUE, low)
-    )  # fmt: skip
-    taught = by(RANDOM_IMAGES, low, SELECTED, low)
-    wrong = by(TOP_CORRUPTED, high, TOP_TRUE, high)
-    kind = by(SELECTED, high, TOP_CORRUPTED, high)
     lines = [
-        f"**From K = {low:,} to K = {middle:,} the student's accuracy {said[rise.sign]}, from "
-        f"there to K = {high:,} it {said[fall.sign]}**: {in_points(rise)} and {in_points(fall)} "
-        f"points. The share of pseudo-labels that are right: {purity[low]:.0%}, "
-        f"{purity[middle]:.0%}, {purity[high]:.0%}.",
+        f"**From K = {low:,} to K = {middle:,} the student's accuracy {rise}, from there to "
+        f"K = {high:,} it {fall}**: {points['rise']} and {points['fall']} points. The share of "
+        f"pseudo-labels that are right: {purity[low]:.0%}, {purity[middle]:.0%}, "
+        f"{purity[high]:.0%}.",
         f"With P = 1 a class runs out of candidates instead of taking worse ones: at "
         f"K = {high:,} that student differs from the one with P = {settings['p']} by "
-        f"{in_points(one_class)}.",
+        f"{points['one class']}.",
         f"The left side. Quantity: the same step in K with random images and true labels brings "
-        f"{in_points(quantity)}. Ease: at K = {low:,} the best-ranked images differ from random "
-        f"ones, both with true labels, by {in_points(ease)}. And random images with the teacher's "
-        f"labels differ from its best-ranked ones by {in_points(taught)}.",
+        f"{points['quantity']}. Ease: at K = {low:,} the best-ranked images differ from random "
+        f"ones, both with true labels, by {points['ease']}. And random images with the teacher's "
+        f"labels differ from its best-ranked ones by {points['few or easy']}.",
         f"The right side. At K = {high:,} as many wrong labels as D̂ has, but drawn at random, "
-        f"change the accuracy by {in_points(wrong)} against true labels; that the errors are the "
-        f"teacher's own changes it by another {in_points(kind)}.",
+        f"change the accuracy by {points['wrong labels']} against true labels; that the errors "
+        f"are the teacher's own changes it by another {points['kind of error']}.",
     ]
-    names = [comparisons.at(*row) for row in table[["arm", "k"]].itertuples(index=False)]
+    names = list(map(comparisons.at, table["arm"], table["k"]))
     return "\n".join(lines) + diverged(table.assign(arm=names), "arm")
 
 
@@ -239,21 +193,23 @@ def few_images_answer(
     )
 
 
+def _points(found: pd.DataFrame, pairs: Mapping[str, Pair]) -> dict[str, str]:
+    """Return the differences of named pairs as text."""
+    return {name: in_points(difference(found, *pair)) for name, pair in pairs.items()}
+
+
 def _arm(table: pd.DataFrame, arm: str) -> str:
     return mean(table[table["arm"] == arm], "test_accuracy")
 
 
-def record(settings: Problem4, tables: Mapping[str, pd.DataFrame], **more: Any) -> dict[str, Any]:
-    """Return everything that Problem 4 found, ready for `files.save_json`.
-
-    Each table becomes a list of rows; ``seconds`` in ``more`` is the training time of all runs on
-    one core each, added up.
-    """
-    rows = {name: table.to_dict("records") for name, table in tables.items()}
+def record(settings: Problem4, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Return what Problem 4 found, each table as a list of rows, ready for `files.save_json`."""
     return {
-        "profile": settings.profile, "settings": dataclasses.asdict(settings), **rows,
-        "methods": methods.lines(settings), **more,
-    }  # fmt: skip
+        "profile": settings.profile,
+        "settings": dataclasses.asdict(settings),
+        **{name: table.to_dict("records") for name, table in tables.items()},
+        "methods": methods.lines(settings),
+    }
 
 
 def answers(found: Mapping[str, Any]) -> dict[str, str]:
@@ -263,7 +219,7 @@ def answers(found: Mapping[str, Any]) -> dict[str, str]:
         pd.DataFrame(found[name]) for name in names
     )
     rows = pd.DataFrame(found["differences"])
-    by = {question: part for question, part in rows.groupby("question")}
+    by = dict(iter(rows.groupby("question")))
     counts = pd.DataFrame(found["several_labels"]).set_index("labels")["images"]
     return {
         "4.2a": noise_answer(by["4.2a"], noise, controls),

@@ -4,7 +4,7 @@ Differences are paired by seed. The intervals of one question hold together: wit
 the level 1 − 5 %/n (Bonferroni), so that on noise alone a question says nothing in 95 % of draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -32,6 +32,7 @@ from hw3utils.problem4.teaching import (
 from hw3utils.settings import Problem4
 from hw3utils.training.intervals import Interval, paired_difference
 
+SMALL, LARGE = NETWORKS[STUDENT], NETWORKS[TEACHER]
 TOGETHER = 0.95  # so sure are all intervals of a question at once
 LINEAR, OWN = "linear classifier on frozen features", "network's own last layer"
 LOSS, USUAL = "cost of 25% noise, linear classifier", "usual length"
@@ -47,7 +48,7 @@ class Pair(NamedTuple):
     second: str
 
 
-def compare(question: str, values: pd.DataFrame, pairs: Sequence[Pair]) -> pd.DataFrame:
+def compare(question: str, values: pd.DataFrame, pairs: Collection[Pair]) -> pd.DataFrame:
     """Return the differences of a question's pairs, in percentage points, with their intervals.
 
     ``values`` has the columns ``measure``, ``arm``, ``seed`` and ``value`` (a fraction). A row for
@@ -74,24 +75,20 @@ def difference(found: pd.DataFrame, measure: str, first: str, second: str) -> In
 
 def noise(table: pd.DataFrame, controls: pd.DataFrame) -> pd.DataFrame:
     """Return the differences of 4.2a, from `tables.noise_table` and `noise_control_table`."""
-    trained = table[table["noise"] != RANDOM].astype({"noise": float})
-    trained = trained.assign(arm=trained["noise"].map(noisy))
-    others = controls.assign(
-        arm=[noisy(*row) for row in controls[["noise", "control"]].itertuples(index=False)]
-    )
-    everything = pd.concat([trained, others])
-    linear = _values(everything, LINEAR, "linear_accuracy")
-    own = _values(everything, OWN, "own_accuracy")
+    trained = table[table["noise"] != RANDOM].assign(control="")
+    runs = pd.concat([trained, controls]).astype({"noise": float})
+    runs["arm"] = list(map(noisy, runs["noise"], runs["control"]))
+    judged = runs.rename(columns={"linear_accuracy": LINEAR, "own_accuracy": OWN})
+    values = judged.melt(["arm", "seed"], [LINEAR, OWN], var_name="measure")
     costs = [
-        _cost(part["linear_accuracy"], part["noise"], part["seed"]).assign(arm=name)
-        for name, part in ((USUAL, trained), (LONGER, controls[controls["control"] == LONGER]))
+        _cost(runs[runs["control"] == control]).assign(measure=LOSS, arm=arm)
+        for control, arm in (("", USUAL), (LONGER, LONGER))
     ]
-    values = pd.concat([linear, own, pd.concat(costs)])
     pairs = [
         Pair(judge, noisy(rate), noisy(0)) for judge in (LINEAR, OWN) for rate in NOISE_RATES[1:]
     ]
     pairs += [Pair(judge, noisy(0.5, ONE_WRONG), noisy(0.5)) for judge in (LINEAR, OWN)]
-    return compare("4.2a", values, [*pairs, Pair(LOSS, LONGER, USUAL)])
+    return compare("4.2a", pd.concat([values, *costs]), [*pairs, Pair(LOSS, LONGER, USUAL)])
 
 
 def noisy(rate: float, control: str = "") -> str:
@@ -99,28 +96,25 @@ def noisy(rate: float, control: str = "") -> str:
     return f"{rate:.0%} noise, {control}" if control else f"{rate:.0%} noise"
 
 
-def _cost(accuracy: pd.Series, rate: pd.Series, seed: pd.Series) -> pd.DataFrame:
+def _cost(runs: pd.DataFrame) -> pd.DataFrame:
     """Return for each seed what 25 % noise costs: positive where it lowers the accuracy."""
-    wide = pd.DataFrame({"value": accuracy, "rate": rate, "seed": seed})
-    wide = wide.pivot(index="seed", columns="rate", values="value")
-    return (wide[0.0] - wide[0.25]).rename("value").reset_index().assign(measure=LOSS)
+    wide = runs.pivot(index="seed", columns="noise", values="linear_accuracy")
+    return (wide[0.0] - wide[0.25]).rename("value").reset_index()
 
 
 def resampling(table: pd.DataFrame, zipf: pd.DataFrame) -> pd.DataFrame:
     """Return the differences of 4.2b, from two `tables.resampling_table`; the second has `ZIPF`."""
-    parts = []
-    for each in (table, zipf):
-        for band, rows in each.groupby("band"):
-            for when, column in ((BEFORE, "own_accuracy"), (AFTER, "linear_accuracy")):
-                measure = transfer(when, band, each["exponent"].iloc[0] if each is zipf else None)
-                parts.append(_values(rows.rename(columns={"rule": "arm"}), measure, column))
-    measures = [transfer(BEFORE, "tail"), transfer(BEFORE, "head"), transfer(AFTER, "all")]
-    measures.append(transfer(AFTER, "all", ZIPF))
-    pairs = [
-        Pair(measure, rule, "natural")
-        for measure in measures
-        for rule in list(RESAMPLING_RULES)[1:]
-    ]
+    measures = {
+        transfer(BEFORE, "tail"): (table, "tail", "own_accuracy"),
+        transfer(BEFORE, "head"): (table, "head", "own_accuracy"),
+        transfer(AFTER, "all"): (table, "all", "linear_accuracy"),
+        transfer(AFTER, "all", ZIPF): (zipf, "all", "linear_accuracy"),
+    }
+    parts, pairs = [], []
+    for measure, (runs, band, column) in measures.items():
+        rows = runs[runs["band"] == band]
+        parts.append(rows.assign(measure=measure, arm=rows["rule"], value=rows[column]))
+        pairs += [Pair(measure, rule, "natural") for rule in list(RESAMPLING_RULES)[1:]]
     return compare("4.2b", pd.concat(parts), pairs)
 
 
@@ -129,53 +123,70 @@ def transfer(when: str, band: str, exponent: float | None = None) -> str:
     return f"{when}, {band} classes" + ("" if exponent is None else f", exponent {exponent:g}")
 
 
+STUDENT_PAIRS = {  # of 4.3a, by what they tell
+    "top K": Pair(SMALL, SELECTED, TUNED),
+    "its own top K": Pair(SMALL, TAUGHT_ITSELF, TUNED),
+    "all of U": Pair(SMALL, HARD, TUNED),
+    "ranking": Pair(SMALL, SELECTED, RANDOM_IMAGES),
+    "selection": Pair(SMALL, SELECTED, HARD),
+    "soft labels": Pair(SMALL, SOFT, HARD),
+    "true labels": Pair(SMALL, CEILING, HARD),
+    "top K, large": Pair(LARGE, SELECTED, ALONE),
+    "all of U, large": Pair(LARGE, HARD, ALONE),
+}
+
+
 def students(table: pd.DataFrame) -> pd.DataFrame:
     """Return the differences of 4.3a, from `tables.students_table`."""
-    parts = [_values(rows, network, "test_accuracy") for network, rows in table.groupby("network")]
-    small, large = NETWORKS[STUDENT], NETWORKS[TEACHER]
-    pairs = [Pair(small, arm, TUNED) for arm in (SELECTED, TAUGHT_ITSELF, HARD)]
-    pairs += [Pair(small, SELECTED, RANDOM_IMAGES), Pair(small, SELECTED, HARD)]
-    pairs += [Pair(small, SOFT, HARD), Pair(small, CEILING, HARD)]
-    pairs += [Pair(large, arm, ALONE) for arm in (SELECTED, HARD)]
-    return compare("4.3a", pd.concat(parts), pairs)
+    values = table.rename(columns={"network": "measure", "test_accuracy": "value"})
+    return compare("4.3a", values, STUDENT_PAIRS.values())
+
+
+def rare_pairs(images: str, judged_ps: Sequence[int]) -> dict[str, Pair]:
+    """Return the pairs of 4.3b for `ONE_GARMENT` or `TWO_GARMENTS`, by what they tell."""
+    low, high = judged_ps
+    filled, before, after = (f"{images}: {measure}" for measure in (FILLED, BEFORE_D, AFTER_D))
+    return {
+        "filled": Pair(filled, with_p(high), with_p(low)),
+        "before": Pair(before, with_p(high), with_p(low)),
+        "after": Pair(after, with_p(high), with_p(low)),
+        "selection": Pair(before, with_p(high), HARD),
+        "balanced": Pair(after, balanced(high), balanced(low)),
+    }
 
 
 def rare(table: pd.DataFrame, settings: Problem4) -> pd.DataFrame:
     """Return the differences of 4.3b, from `tables.rare_table` with both kinds of images."""
-    low, high = settings.judged_ps
-    parts, pairs = [], []
-    columns = {FILLED: "filled", BEFORE_D: "before", AFTER_D: "after"}
-    for images in (ONE_GARMENT, TWO_GARMENTS):
-        rows = table[table["images"] == images]
-        for measure, column in columns.items():
-            parts.append(_values(rows, of_images(images, measure), column))
-            pairs.append(Pair(of_images(images, measure), with_p(high), with_p(low)))
-        pairs.append(Pair(of_images(images, BEFORE_D), with_p(high), HARD))
-        pairs.append(Pair(of_images(images, AFTER_D), balanced(high), balanced(low)))
-    return compare("4.3b", pd.concat(parts), pairs)
+    names = {"filled": FILLED, "before": BEFORE_D, "after": AFTER_D}
+    values = table.rename(columns=names).melt(
+        ["images", "arm", "seed"], names.values(), var_name="measure"
+    )
+    values["measure"] = values["images"] + ": " + values["measure"]
+    both = [rare_pairs(images, settings.judged_ps) for images in (ONE_GARMENT, TWO_GARMENTS)]
+    return compare("4.3b", values, [pair for pairs in both for pair in pairs.values()])
 
 
-def of_images(images: str, measure: str) -> str:
-    """Return the name of a measure of 4.3b."""
-    return f"{images}: {measure}"
+def mechanism_pairs(judged_ks: Sequence[int]) -> dict[str, Pair]:
+    """Return the pairs of 4.3d, by what they tell."""
+    low, middle, high = judged_ks
+    pairs = {
+        "rise": (at(SELECTED, middle), at(SELECTED, low)),
+        "fall": (at(SELECTED, high), at(SELECTED, middle)),
+        "one class": (at(ONE_CLASS, high), at(SELECTED, high)),  # does the fall need P > 1?
+        "few or easy": (at(RANDOM_IMAGES, low), at(SELECTED, low)),
+        "quantity": (at(RANDOM_TRUE, middle), at(RANDOM_TRUE, low)),
+        "ease": (at(TOP_TRUE, low), at(RANDOM_TRUE, low)),
+        "wrong labels": (at(TOP_CORRUPTED, high), at(TOP_TRUE, high)),
+        "kind of error": (at(SELECTED, high), at(TOP_CORRUPTED, high)),
+    }
+    return {name: Pair(SMALL, *arms) for name, arms in pairs.items()}
 
 
 def mechanism(table: pd.DataFrame, settings: Problem4) -> pd.DataFrame:
     """Return the differences of 4.3d, from `tables.mechanism_table`."""
-    names = [at(*row) for row in table[["arm", "k"]].itertuples(index=False)]
-    values = _values(table.assign(arm=names), "LeNet-5", "accuracy")
-    low, middle, high = settings.judged_ks
-    pairs = [
-        (at(SELECTED, middle), at(SELECTED, low)),  # the rise
-        (at(SELECTED, high), at(SELECTED, middle)),  # the fall
-        (at(ONE_CLASS, high), at(SELECTED, high)),  # does the fall need P > 1?
-        (at(RANDOM_IMAGES, low), at(SELECTED, low)),  # few, or easy?
-        (at(RANDOM_TRUE, middle), at(RANDOM_TRUE, low)),  # quantity
-        (at(TOP_TRUE, low), at(RANDOM_TRUE, low)),  # ease
-        (at(TOP_CORRUPTED, high), at(TOP_TRUE, high)),  # how many labels are wrong
-        (at(SELECTED, high), at(TOP_CORRUPTED, high)),  # and in which way
-    ]
-    return compare("4.3d", values, [Pair("LeNet-5", *pair) for pair in pairs])
+    arms = list(map(at, table["arm"], table["k"]))
+    values = table.assign(measure=SMALL, arm=arms, value=table["accuracy"])
+    return compare("4.3d", values, mechanism_pairs(settings.judged_ks).values())
 
 
 def at(arm: str, k: int) -> str:
@@ -198,9 +209,3 @@ def contributions(table: pd.DataFrame) -> pd.DataFrame:
         "kind of error": wide[SELECTED] - wide[TOP_CORRUPTED],
     }
     return pd.DataFrame(steps).reset_index()
-
-
-def _values(table: pd.DataFrame, measure: str, column: str) -> pd.DataFrame:
-    """Return a column as ``value``, with its ``arm`` and ``seed``, under a measure's name."""
-    chosen = table[["arm", "seed", column]].rename(columns={column: "value"})
-    return chosen.assign(measure=measure)

@@ -85,10 +85,10 @@ def tail_counts(settings: Problem4, num_classes: int = 10) -> list[int]:
 
 def tail_shares(settings: Problem4) -> pd.DataFrame:
     """Return the share of each rank (rows, from 1) among the draws of each rule (columns)."""
-    counts = torch.tensor(tail_counts(settings), dtype=torch.float64)
-    shares = {rule: counts**power for rule, power in RESAMPLING_RULES.items()}
-    frame = pd.DataFrame({rule: (w / w.sum()).numpy() for rule, w in shares.items()})
-    return frame.set_axis(pd.RangeIndex(1, len(counts) + 1, name="rank"))
+    counts = pd.Series(tail_counts(settings), dtype=float)
+    weights = pd.DataFrame({rule: counts**power for rule, power in RESAMPLING_RULES.items()})
+    weights.index = pd.RangeIndex(1, len(counts) + 1, name="rank")
+    return weights / weights.sum()
 
 
 def with_zipf(settings: Problem4) -> Problem4:

@@ -18,9 +18,9 @@ from matplotlib.ticker import NullLocator
 from hw3utils.data.images import ImageSet
 from hw3utils.problem4.recipes import TEACHER
 from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
-from hw3utils.problem4.teaching import ALONE, HARD, with_p
+from hw3utils.problem4.teaching import with_p
 from hw3utils.style import COLOURS, MARKERS, show
-from hw3utils.training.intervals import Interval, mean_interval
+from hw3utils.training.intervals import Interval, paired_difference
 
 BLUE, RED, GREEN, PINK = COLOURS[:4]
 GREY, LIGHT_GREY, DARK_RED = "#777777", "#BBBBBB", "#A00000"
@@ -74,14 +74,13 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, table: pd.Dat
     panels = ((before, "own_accuracy", "Before the transfer: own last layer"),
               (after, "linear_accuracy", "After it: linear classifier"))  # fmt: skip
     bands = list(dict.fromkeys(table["band"]))
+    points = table.assign(**{column: 100 * table[column] for _, column, _ in panels})
     for axes, column, title in panels:
         means = []
         for number, rule in enumerate(list(shares)[1:], start=1):
             for place, band in enumerate(bands):
-                wide = table[table["band"] == band].pivot(
-                    index="seed", columns="rule", values=column
-                )
-                gain = mean_interval(100 * (wide[rule] - wide["natural"]).to_numpy())
+                rows = points[points["band"] == band]
+                gain = paired_difference(rows, column, rule, "natural", by="rule")
                 means.append(gain.mean)
                 look = {"color": COLOURS[number], "marker": MARKERS[number]}
                 interval(axes, place + 0.24 * (number - 1.5), gain, **look)
@@ -133,15 +132,15 @@ def _colour(network: str) -> str:
 
 def _forest(axes: Axes, found: pd.DataFrame) -> None:
     """Draw one difference with its interval in each row; grey where it cannot be told from 0."""
-    for row, each in enumerate(found[::-1].itertuples()):
+    found = found[::-1]  # the first one on top
+    for row, each in enumerate(found.itertuples()):
         gain = Interval(each.mean, each.low, each.high)
         colour = {1: GREEN, -1: RED, 0: GREY}[gain.sign]
         axes.plot(gain.mean, row, "o", color=colour)
         axes.plot([gain.low, gain.high], [row, row], color=colour)  # NaN draws nothing
     axes.axvline(0, color=GREY, linewidth=1)
-    names = [f"{each.first} − {each.second}" for each in found[::-1].itertuples()]
-    axes.set_yticks(range(len(found)), names)
-    for label, measure in zip(axes.get_yticklabels(), found["measure"][::-1], strict=True):
+    axes.set_yticks(range(len(found)), found["first"] + " − " + found["second"])
+    for label, measure in zip(axes.get_yticklabels(), found["measure"], strict=True):
         label.set_color(_colour(measure))
     axes.set_xlim(*limits(axes.get_xlim(), found["mean"]))
     axes.set_xlabel("percentage points; grey: cannot be told from 0")
@@ -151,12 +150,10 @@ def _forest(axes: Axes, found: pd.DataFrame) -> None:
 def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
     """Draw what P does for rare classes: the labels they get, and the student's accuracy on them.
 
-    ``means`` are those of `tables.rare_table` by ``images`` and ``arm``. Above one garment on each
-    image, below two.
+    ``means`` are those of `tables.rare_table` by ``images`` and ``arm``, in its order. Above one
+    garment on each image, below two.
     """
     figure, panels = plt.subplots(2, 2, figsize=(10, 6.4), sharex="col")
-    arms = [*map(with_p, ps), HARD, ALONE]
-    arms += [arm for arm in means["arm"].unique() if arm not in arms]  # the balanced ones
     for (left, right), images in zip(panels, (ONE_GARMENT, TWO_GARMENTS), strict=True):
         rows = means[means["images"] == images].set_index("arm")
         given = rows.loc[[with_p(p) for p in ps]]
@@ -166,19 +163,16 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
         left.bar(places, wrong, 0.6, bottom=given["rare_right"], color=LIGHT_GREY, label="wrong")
         left.set(ylabel="labels of rare classes", title=f"{images.capitalize()}: what P finds")
         left.set_xticks(places, given.index)
-        known = [arm for arm in arms if arm in rows.index]
-        judged = rows.loc[known]
-        places = np.arange(len(known))
-        errors(right, places - 0.1, judged, "before", color=BLUE, marker="o", linestyle="",
+        places = np.arange(len(rows))
+        errors(right, places - 0.1, rows, "before", color=BLUE, marker="o", linestyle="",
                 label="before the fine-tuning")  # fmt: skip
-        errors(right, places + 0.1, judged, "after", color=RED, marker="s", linestyle="",
+        errors(right, places + 0.1, rows, "after", color=RED, marker="s", linestyle="",
                 label="after it")  # fmt: skip
-        mark_diverged(right, places, judged)
+        mark_diverged(right, places, rows)
         right.set(ylabel="accuracy on rare classes (%)", ylim=(-4, 104))
         right.set_title(f"{images.capitalize()}: the student, validation images")
-        right.set_xticks(
-            places, [arm.replace(" (balanced)", ",\nbalanced") for arm in known], fontsize=8
-        )
+        names = rows.index.str.replace(" (balanced)", ",\nbalanced")
+        right.set_xticks(places, names, fontsize=8)
     for axes in panels[0]:
         axes.legend(loc="upper center", ncols=2)
     top = 1.25 * float(means["rare_rows"].max())
@@ -231,9 +225,7 @@ def limits(drawn: tuple[float, float], means: Sequence[float]) -> tuple[float, f
 
 def interval(axes: Axes, place: float, found: Interval, **look: Any) -> None:
     """Draw a mean with its interval, where that is known."""
-    reach = None
-    if not np.isnan(found.low):
-        reach = [[found.mean - found.low], [found.high - found.mean]]
+    reach = found.high - found.mean  # NaN draws nothing
     axes.errorbar(place, found.mean, yerr=reach, capsize=3, elinewidth=1, **look)
 
 

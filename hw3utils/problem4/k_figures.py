@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hw3utils.problem4 import comparisons
-from hw3utils.problem4.figures import errors, interval, limits, mark_diverged
+from hw3utils.problem4.figures import BLUE, GREY, PINK, RED, errors, interval, limits, mark_diverged
 from hw3utils.problem4.tables import mean_and_spread
 from hw3utils.problem4.teaching import (
     MECHANISM,
@@ -24,8 +24,6 @@ from hw3utils.problem4.teaching import (
 from hw3utils.style import COLOURS, MARKERS
 from hw3utils.training.intervals import mean_interval
 
-BLUE, RED, _, PINK = COLOURS[:4]
-GREY = "#777777"
 _ARMS = dict(zip(MECHANISM, zip(COLOURS, MARKERS, strict=False), strict=False))
 
 

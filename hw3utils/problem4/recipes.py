@@ -8,7 +8,6 @@ computed, is the business of `training.sweeps`.
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,45 +58,34 @@ class Recipe:
 
 
 def train_all(
-    recipes: Mapping[Any, Recipe],
-    splits: Splits,
-    scale: Scale,
-    *,
-    title: str = "recipes",
-    n_jobs: int | None = None,
-    cache_dir: Path | None = None,
+    recipes: Mapping[Any, Recipe], splits: Splits, scale: Scale, **options: Any
 ) -> dict[Any, dict[str, Any]]:
-    """Follow every recipe that is not in the cache yet, in parallel.
+    """Follow every recipe that is not in the cache yet, in parallel, and return what came of it.
+
+    Under each recipe's name is a dict: ``diverged``, for each stage begun, whether it diverged (see
+    `training.loop.has_diverged`); ``stage_hits``, for each of them that did not, the fraction of
+    each class's validation images that are classified correctly after it, shape (C,); ``seconds``;
+    ``validation_hits`` and ``test_hits``, those fractions for the final network;
+    ``probe_validation_hits`` and ``probe_test_hits``, those of the linear classifier where there is
+    a ``probe``; ``logits`` of the images to ``score``.
 
     Training ends with the first stage that diverges. What it leaves is not judged, so that no
-    number of it gets into a mean: of the results below, such a recipe has the first three alone.
-    The test set is looked at once, after the last stage. Raises a ValueError, before any training,
-    where an index, a label or the width of the logits does not fit the images.
-
-    Returns
-    -------
-    dict
-        Under each recipe's name a dict: ``diverged``, for each stage begun, whether it diverged
-        (see `training.loop.has_diverged`); ``stage_hits``, for each of them that did not, the
-        fraction of each class's validation images that are classified correctly after it, shape
-        (C,); ``seconds``; ``validation_hits`` and ``test_hits``, those fractions for the final
-        network; ``probe_validation_hits`` and ``probe_test_hits``, those of the linear classifier
-        where there is a ``probe``; ``logits`` of the images to ``score``.
+    number of it gets into a mean: such a recipe has the first three of these results alone. The
+    test set is looked at once, after the last stage. ``options`` go to `training.sweeps.map_cached`
+    (``title``, ``n_jobs``, ``cache_dir``). Raises a ValueError, before any training, where an
+    index, a label or the width of the logits does not fit the images.
     """
     for recipe in recipes.values():
         _check(recipe, splits.train)
-    names = splits.train.class_names
-    arguments = {name: (recipe, names, scale) for name, recipe in recipes.items()}
-    checksums = [part.checksum for part in splits]
-    keys = {name: sweeps.task_key(_follow, wanted, checksums) for name, wanted in arguments.items()}
     longest_first = sorted(recipes, key=lambda name: -_cost(recipes[name]))
+    tasks = {name: (recipes[name], splits.train.class_names, scale) for name in longest_first}
+    checksums = [part.checksum for part in splits]
+    keys = {name: sweeps.task_key(_follow, tasks[name], checksums) for name in tasks}
     found = sweeps.map_cached(
         _follow,
-        {keys[name]: arguments[name] for name in longest_first},
+        {keys[name]: tasks[name] for name in tasks},
         [tensor for part in splits for tensor in (part.images, part.labels)],
-        title=title,
-        n_jobs=n_jobs,
-        cache_dir=cache_dir,
+        **options,
     )
     return {name: found[keys[name]] for name in recipes}
 

@@ -16,17 +16,7 @@ from hw3utils.data.images import ImageSet
 from hw3utils.problem4.experiments import BANDS, shuffled_classes
 from hw3utils.problem4.pseudo_labels import PseudoLabels
 from hw3utils.problem4.recipes import STUDENT, TEACHER
-from hw3utils.problem4.teaching import (
-    MECHANISM,
-    ONE_CLASS,
-    RANDOM_IMAGES,
-    SELECTED,
-    TOP_CORRUPTED,
-    TUNED,
-    Collection,
-    select,
-    with_p,
-)
+from hw3utils.problem4.teaching import SELECTED, TUNED, Collection, mechanism_rows, select, with_p
 from hw3utils.settings import Problem4
 
 Outcome = Mapping[str, Any]  # of one recipe, from `recipes.train_all`
@@ -107,31 +97,13 @@ def mechanism_table(
     """
     rows = []
     for each in scored:
-        right = each.logits.argmax(dim=1) == each.truth
         for k in settings.ks:
-            material = {
-                SELECTED: _material(each, select(each, k, settings.p)),
-                ONE_CLASS: _material(each, select(each, k, 1)),
-            }
-            size = material[SELECTED]["rows"]
-            n = min(size, len(each.pool))
-            at_random = float(right[:n].double().mean())
-            material[RANDOM_IMAGES] = {"rows": n, "images": n, "precision": at_random}
-            material[TOP_CORRUPTED] = material[SELECTED]
-            for arm in MECHANISM:
-                made = material.get(arm) or {
-                    **material[SELECTED if arm.startswith("top") else RANDOM_IMAGES],
-                    "precision": 1.0,
-                }
-                row = {"k": k, "arm": arm, "seed": each.seed, **made}
+            for arm, (positions, labels) in mechanism_rows(each, k, settings).items():
+                right = (each.truth[positions] == labels).double().mean()
+                row = {"k": k, "arm": arm, "seed": each.seed, "rows": len(labels)}
+                row |= {"images": len(positions.unique()), "precision": float(right)}
                 rows.append(row | _accuracies(outcomes[k, arm, each.seed], _STUDENT))
-    table = pd.DataFrame(rows)
-    return table.rename(columns={"test_accuracy": "accuracy"})
-
-
-def _material(each: Collection, selected: PseudoLabels) -> dict[str, Any]:
-    images = int((selected.labels_per_image > 0).sum())
-    return {"rows": len(selected), "images": images, "precision": each.precision(selected)}
+    return pd.DataFrame(rows).rename(columns={"test_accuracy": "accuracy"})
 
 
 def k_table(mechanism: pd.DataFrame) -> pd.DataFrame:
@@ -172,12 +144,10 @@ def rare_table(
         is_rare = torch.zeros(each.logits.shape[1], dtype=torch.bool)
         is_rare[rare] = True
         chosen = {with_p(p): (p, *_rare_labels(each, is_rare, settings, p)) for p in settings.ps}
-        for arm, seed in outcomes:
-            if seed != each.seed:
-                continue
-            outcome = outcomes[arm, seed]
+        mine = {arm: outcome for (arm, seed), outcome in outcomes.items() if seed == each.seed}
+        for arm, outcome in mine.items():
             p, named, right = chosen.get(arm.removesuffix(" (balanced)"), (math.nan,) * 3)
-            row = {"images": images, "arm": arm, "p": p, "seed": seed}
+            row = {"images": images, "arm": arm, "p": p, "seed": each.seed}
             row |= {"rare_rows": named, "rare_right": right, "precision": right / max(1, named)}
             row["filled"] = right / (settings.rare_k * len(rare))
             hits = [float(part[is_rare].mean()) for part in outcome["stage_hits"]]

@@ -165,30 +165,25 @@ def student_arms(
     many updates before the fine-tuning on D; the one on D alone spends them there too.
     """
     recipes = {}
-    updates = settings.student_updates
     for each in scored:
-        everything = (each.pool, each.logits.argmax(dim=1))
+        selected, hard = selected_rows(each, settings.k, settings.p), each.logits.argmax(dim=1)
         arms = {
-            SELECTED: selected_rows(each, settings.k, settings.p),
-            HARD: everything,
+            ALONE: (each.labelled, each.labels),
+            SELECTED: selected,
+            HARD: (each.pool, hard),
             CEILING: (each.pool, each.truth),
         }
         for network in (STUDENT, TEACHER):
-            recipes[network, ALONE, each.seed] = Recipe(
-                each.seed, (_on_labelled(each, updates), _finetuning(each, settings)), network
-            )
             for arm, rows in arms.items():
                 recipes[network, arm, each.seed] = _student(each, rows, settings, network)
-        n = len(arms[SELECTED][0])
-        at_random = tuple(part[:n] for part in everything)  # the pool is in random order
+        n = len(selected[0])
+        at_random = (each.pool[:n], hard[:n])  # the pool is in random order
         recipes[STUDENT, RANDOM_IMAGES, each.seed] = _student(each, at_random, settings)
+        first, last = recipes[STUDENT, HARD, each.seed].stages
         # The square in the distillation loss makes steps grow with the temperature: undo that.
         t = settings.temperature
-        soft = Stage(
-            each.pool, each.logits, updates, LEARNING_RATE / t, weight_decay=WEIGHT_DECAY,
-            temperature=t,
-        )  # fmt: skip
-        recipes[STUDENT, SOFT, each.seed] = Recipe(each.seed, (soft, _finetuning(each, settings)))
+        soft = replace(first, targets=each.logits, lr=LEARNING_RATE / t, temperature=t)
+        recipes[STUDENT, SOFT, each.seed] = Recipe(each.seed, (soft, last))
     for each in itself:
         rows = selected_rows(each, settings.k, settings.p)
         recipes[STUDENT, TAUGHT_ITSELF, each.seed] = _student(each, rows, settings)
@@ -198,32 +193,37 @@ def student_arms(
 def mechanism_recipes(
     scored: Sequence[Collection], settings: Problem4
 ) -> dict[tuple[int, str, int], Recipe]:
-    """Return the recipes of 4.3d by K, arm and seed: what pulls quantity, ease and noise apart.
+    """Return the recipes of 4.3d by K, arm and seed: what pulls quantity, ease and noise apart."""
+    return {
+        (k, arm, each.seed): _student(each, (each.pool[positions], labels), settings)
+        for each in scored
+        for k in settings.ks
+        for arm, (positions, labels) in mechanism_rows(each, k, settings).items()
+    }
 
-    Of as many images as D̂ has rows, at most the pool: at random, with true labels and with the
+
+def mechanism_rows(
+    scored: Collection, k: int, settings: Problem4
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return what each arm of 4.3d learns from: positions in the pool, int64, and their labels.
+
+    As many images as D̂ has rows, at most the pool: at random, with true labels and with the
     teacher's; and D̂'s own, with true labels, with as many of them wrong as the teacher's are, and
     with the teacher's.
     """
-    recipes = {}
-    for each in scored:
-        best = each.logits.argmax(dim=1)
-        for k in settings.ks:
-            selected = select(each, k, settings.p)
-            images, true = each.pool[selected.indices], each.truth[selected.indices]
-            wrong = 1 - each.precision(selected)
-            corrupted = add_label_noise(true, wrong, each.logits.shape[1], seeded(each.seed))
-            n = len(selected)
-            rows = {
-                SELECTED: (images, selected.labels),
-                ONE_CLASS: selected_rows(each, k, 1),
-                RANDOM_IMAGES: (each.pool[:n], best[:n]),
-                TOP_TRUE: (images, true),
-                TOP_CORRUPTED: (images, corrupted),
-                RANDOM_TRUE: (each.pool[:n], each.truth[:n]),
-            }
-            for arm, material in rows.items():
-                recipes[k, arm, each.seed] = _student(each, material, settings)
-    return recipes
+    selected, one_class = select(scored, k, settings.p), select(scored, k, 1)
+    true = scored.truth[selected.indices]
+    wrong = 1 - scored.precision(selected)
+    corrupted = add_label_noise(true, wrong, scored.logits.shape[1], seeded(scored.seed))
+    at_random = torch.arange(min(len(selected), len(scored.pool)))  # the pool is in random order
+    return {
+        SELECTED: (selected.indices, selected.labels),
+        ONE_CLASS: (one_class.indices, one_class.labels),
+        RANDOM_IMAGES: (at_random, scored.logits.argmax(dim=1)[at_random]),
+        TOP_TRUE: (selected.indices, true),
+        TOP_CORRUPTED: (selected.indices, corrupted),
+        RANDOM_TRUE: (at_random, scored.truth[at_random]),
+    }
 
 
 def with_p(p: int) -> str:
@@ -264,11 +264,8 @@ def _student(
 ) -> Recipe:
     """Return a student that is trained on images with labels, then fine-tuned on D."""
     stage = Stage(*rows, settings.student_updates, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    return Recipe(each.seed, (stage, _finetuning(each, settings)), network)
-
-
-def _finetuning(each: Collection, settings: Problem4) -> Stage:
-    return _on_labelled(each, settings.finetune_updates, FINETUNE_RATE)
+    finetuning = _on_labelled(each, settings.finetune_updates, FINETUNE_RATE)
+    return Recipe(each.seed, (stage, finetuning), network)
 
 
 def _on_labelled(
