@@ -6,6 +6,7 @@ for Dask: it waits for ever where a call cannot be read, or where its workers di
 """
 
 import contextlib
+import ctypes
 import functools
 import io
 import multiprocessing
@@ -113,6 +114,7 @@ def results(
         for key, arguments in tasks.items()
     ]
     if (scheduler := address()) is None:
+        _give_back_memory()
         # What is shared lies in a file, for each process to map: joblib's own place is memory.
         parallel = joblib.Parallel(
             n_jobs or num_workers(), return_as="generator_unordered",
@@ -185,6 +187,12 @@ def compute_for(parent: int, *call: Any) -> tuple[str, bytes]:
     if multiprocessing.current_process().name != "MainProcess" and os.getppid() != parent:
         os._exit(1)
     return compute(*call)
+
+
+def _give_back_memory() -> None:
+    """Give what was freed here back to the system, where the C library can: workers need it."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _different(found: Mapping[str, str], expected: Mapping[str, str]) -> str:
