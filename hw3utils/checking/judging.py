@@ -139,7 +139,8 @@ def bounds_fault(rates: Sequence[float], losses: Sequence[float], bounds: Any) -
     progress that is possible has been made, and at lr_min it has begun or is near.
     """
     numbers = isinstance(bounds, Sequence) and len(bounds) == 2
-    if not (numbers and all(isinstance(b, int | float) and math.isfinite(b) for b in bounds)):
+    # An int may be too large for a float, and a comparison does not mind.
+    if not (numbers and all(isinstance(b, int | float) and abs(b) < math.inf for b in bounds)):
         return "two finite numbers are expected"
     low, high = bounds
     if not 0 < low < high:
@@ -157,6 +158,6 @@ def bounds_fault(rates: Sequence[float], losses: Sequence[float], bounds: Any) -
 
     if progress(high) < 0.5:
         return "at lr_max little has been learned"
-    if progress(low) < 0.05 and low < high / 20:
+    if progress(low) < 0.05 and 20 * low < high:
         return "at lr_min nothing has been learned"
     return ""

@@ -1,6 +1,7 @@
 """Typical mistakes cost their points and get their message; other right ways get all points."""
 
 import json
+import sys
 
 import pytest
 
@@ -8,7 +9,7 @@ from course import judge, mistakes
 from hw3utils.checking import records
 from hw3utils.checking.judging import Expected, bounds_fault, same
 from hw3utils.checking.judging import judge as compare
-from hw3utils.checking.running import TASKS, answer
+from hw3utils.checking.running import TASKS, Task, answer, run
 
 
 @pytest.fixture(scope="module")
@@ -287,9 +288,20 @@ def test_bounds_are_judged_by_what_they_are_good_for():
     for good in ([1e-3, 1e-2], [1e-4, 0.05], [0.025, 0.1], [0.005, 0.02]):
         assert not bounds_fault(rates, losses, good)
     bad = ([1e-2, 1e-3], [1e-9, 1e-2], [1e-3, 1.0], [1e-3, 10.0], [1e-6, 1e-5], None, [1], "ab",
-           [float("nan"), 0.1], [0.0, 0.1])  # fmt: skip
+           [float("nan"), 0.1], [0.0, 0.1], [1e-3, 10**400], [10**400, 10**401])  # fmt: skip
     for bounds in bad:
         assert bounds_fault(rates, losses, bounds)
+
+
+def test_whatever_a_case_raises_is_told_and_the_other_cases_follow():
+    def probe(modules, generator):
+        yield "stops", lambda: next(iter([]))
+        yield "leaves", lambda: sys.exit(3)
+        yield "works", lambda: 4
+
+    found = run(Task("made up", (), probe), {}, 0)
+    assert found["stops"]["error"].startswith("StopIteration")
+    assert found["leaves"]["error"].startswith("SystemExit") and found["works"] == 4
 
 
 def test_what_is_compared_is_data_that_cannot_pretend():
