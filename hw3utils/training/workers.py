@@ -8,6 +8,7 @@ for Dask: it waits for ever where a call cannot be read, or where its workers di
 import contextlib
 import ctypes
 import functools
+import gc
 import io
 import multiprocessing
 import os
@@ -190,7 +191,8 @@ def compute_for(parent: int, *call: Any) -> tuple[str, bytes]:
 
 
 def _give_back_memory() -> None:
-    """Give what was freed here back to the system, where the C library can: workers need it."""
+    """Give what is not used here any more back to the system, where the C library can."""
+    gc.collect()  # a network that refers to itself is not freed before
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
