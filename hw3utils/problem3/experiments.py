@@ -55,7 +55,7 @@ ONE_SEED = {HEAD_FROZEN: 0.001, SLOW_TRUNK: 0.01, RANDOM_START: 0.01}
 class Setup:
     """What all experiments share."""
 
-    base: resnet.Base  # the ImageNet weights
+    base: resnet.Base  # the ImageNet weights by name, without the tensors, which `build` reads
     target: datasets.Target  # the whole dataset, and which wanted sets could not be had
     scale: ResizedScale  # ImageNet's own normalisation, after enlarging to the settings' size
     parts: Splits  # the training, validation and test images that are used
@@ -105,7 +105,7 @@ def load(settings: Problem3) -> Setup:
         base = resnet.load_base(settings.weights)
     except resnet.WeightsError as error:
         raise resnet.WeightsError(text.without_digests(str(error))) from None
-    return Setup(base, target, scale, parts, settings.refit)
+    return Setup(base._replace(state={}), target, scale, parts, settings.refit)
 
 
 def check(settings: Problem3) -> None:
