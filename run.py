@@ -32,9 +32,11 @@ INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells count them: 128 and the signa
 GOODBYE_SECONDS = 20  # in which what was interrupted may tidy up and say what is kept
 QUICK_TESTS = ["test_environment", "report/test_notebooks", "test_texts"]
 # A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures. Files
-# with few tests are often the slow ones, and are not left to the end.
+# with few tests are often the slow ones, and are not left to the end. One process more than cores:
+# some tests wait for a browser, or for a process that they started.
 ON_ALL_CORES = [
-    "--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder",
+    f"--numprocesses={min(4, (os.cpu_count() or 1) + 1)}", "--dist=loadfile",
+    "--no-loadscope-reorder",
 ]  # fmt: skip
 
 
