@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from hw3utils.data.images import Scale
 
@@ -33,3 +34,14 @@ def validation():
 @pytest.fixture(scope="session")
 def scale():
     return Scale((0.5,), (0.5,))
+
+
+@pytest.fixture(scope="session")
+def in_turn(tmp_path_factory):
+    """Return what lets tests of several processes run a problem's notebook one after the other.
+
+    The first trains its networks, the others find them in the cache.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    return lambda problem: FileLock(shared / f"{problem}.lock")

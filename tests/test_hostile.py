@@ -156,7 +156,10 @@ def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monke
     monkeypatch.setenv("HW3_HOME", str(project))
     monkeypatch.setattr(__main__, "_fetch_fashion_mnist", lambda: None)
     monkeypatch.setattr(__main__, "_write_report", lambda output, code: [])
-    monkeypatch.setattr(__main__, "_answers", lambda output, problems: [])
+    monkeypatch.setattr(__main__.summary, "lines", lambda found: [])
+    results = project / "output" / "smoke-changed" / "answers" / "results" / "problem1.json"
+    results.parent.mkdir(parents=True)
+    results.write_text("{}", encoding="utf-8")
     monkeypatch.setenv("HW3_DATA", str(tmp_path / "data"))
     asked = [f"-p{name}={word}" for name, word in zip(names, WORDS, strict=True)]
     assert __main__.main(["run", "problem1", "--profile", "smoke", *asked]) == 0

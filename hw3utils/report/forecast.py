@@ -67,12 +67,15 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: 
         if None not in left:
             told = "all results are in the cache" if cached else "by its last run here"
             return Forecast(problem, record["rest"] + sum(left), told, cached, sweeps=(*left,))
-    for other in sorted(others, key=lambda path: path.stat().st_mtime, reverse=True):
-        record = json.loads(other.read_text(encoding="utf-8"))
-        whole = [sweep["seconds"] for sweep in record["sweeps"]]
-        if None not in whole:
-            told = "by a run here of other code; less where the cache still serves"
-            return Forecast(problem, record["rest"] + sum(whole), told)
+    records = [json.loads(other.read_text(encoding="utf-8")) for other in others]
+    known = [
+        record["rest"] + sum(sweep["seconds"] for sweep in record["sweeps"])
+        for record in records
+        if all(sweep["seconds"] is not None for sweep in record["sweeps"])
+    ]
+    if known:
+        told = "by the longest run here of other code; less where the cache still serves"
+        return Forecast(problem, max(known), told)
     unknown = Forecast(problem, None, "it cannot be told: no such run was made here before")
     try:
         committed = committed_results(problem)

@@ -225,8 +225,9 @@ def test_the_solved_edition_passes_its_checks_and_records(solved):
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_the_solved_edition_runs_in_smoke(solved, problem):
-    done = call(solved, "-m", "hw3utils", "run", problem, "--profile", "smoke")
+def test_the_solved_edition_runs_in_smoke(solved, in_turn, problem):
+    with in_turn(problem):
+        done = call(solved, "-m", "hw3utils", "run", problem, "--profile", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
     made = nbformat.read(solved / "output" / "smoke" / f"{problem}.ipynb", as_version=4)
     said = "".join(o.get("text", "") for c in made.cells for o in c.get("outputs", []))

@@ -251,7 +251,7 @@ def test_all_notebooks_begin_with_the_same_cell_and_all_of_the_package_is_instal
                      if path.suffix in (".py", ".css")}  # fmt: skip
 
 
-def test_a_notebook_runs_from_a_folder_that_holds_nothing_else(colab, tmp_path):
+def test_a_notebook_runs_from_a_folder_that_holds_nothing_else(colab, in_turn, tmp_path):
     python, variables, site = colab
     shutil.copy(paths.notebooks_dir() / "problem1.ipynb", tmp_path)
     program = (
@@ -262,10 +262,11 @@ def test_a_notebook_runs_from_a_folder_that_holds_nothing_else(colab, tmp_path):
         "nbclient.NotebookClient(notebook, timeout=600, kernel_name='python3').execute()\n"
         "print(notebook.cells[-1].outputs[0].text)\n"
     )
-    done = subprocess.run(
-        [python, "-c", program, "problem1.ipynb"],
-        env=variables, cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+    with in_turn("problem1"):
+        done = subprocess.run(
+            [python, "-c", program, "problem1.ipynb"],
+            env=variables, cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).is_relative_to(site), "another copy of hw3utils was used"
     made = tmp_path / "output" / "smoke"

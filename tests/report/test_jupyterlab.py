@@ -155,11 +155,12 @@ def texts(cell):
 
 
 @pytest.mark.parametrize("problem", notebooks.PROBLEMS)
-def test_a_notebook_runs_in_jupyterlab(lab, browser, problem, tmp_path):
+def test_a_notebook_runs_in_jupyterlab(lab, browser, in_turn, problem, tmp_path):
     notebook = f"{problem}.ipynb"
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     try:
-        run_all_cells(lab, page, notebook)
+        with in_turn(problem):
+            run_all_cells(lab, page, notebook)
         assert page.locator(".jp-Dialog").count() == 0
     except Exception as error:
         picture = tmp_path / "page.png"
