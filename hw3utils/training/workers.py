@@ -187,6 +187,7 @@ def compute_for(parent: int, *call: Any) -> tuple[str, bytes]:
     """
     if multiprocessing.current_process().name != "MainProcess" and os.getppid() != parent:
         os._exit(1)
+    _give_back_memory()  # what the task before this one has left
     return compute(*call)
 
 
