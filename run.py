@@ -30,6 +30,7 @@ OLDEST_PYTHON = (3, 10)
 NEEDED_BYTES = 10 * 2**30
 INTERRUPTED, OUTPUT_CLOSED = 130, 141  # as shells count them: 128 and the signal's number
 GOODBYE_SECONDS = 20  # in which what was interrupted may tidy up and say what is kept
+TOLD_OF_PIP = ("Collecting", "Downloading", "Installing")
 QUICK_TESTS = ["test_environment", "report/test_notebooks", "test_texts"]
 # A file's tests stay together: nbval's cells share a kernel, and tests share costly fixtures. Files
 # with few tests are often the slow ones, and are not left to the end. One process more than cores:
@@ -76,7 +77,7 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
     parser = argparse.ArgumentParser(
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=["run", "test", "check"], default="run")
+    parser.add_argument("command", nargs="?", metavar="run | test | check", default="run")
     parser.add_argument("--profile", help="smoke, laptop (default), overnight or full")
     parser.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="PROBLEM", help="default: all"
@@ -89,6 +90,11 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
         help="change a number of the notebook's parameters cell; may be repeated",
     )  # fmt: skip
     asked, rest = parser.parse_known_args(arguments)
+    if asked.command not in ("run", "test", "check"):
+        parser.error(
+            f"there is no command {asked.command}: choose run, test or check (for one problem: "
+            "--only problem1; for a number: -p NAME=VALUE)"
+        )
     words = list(asked.only)
     for name in ("profile", "output", "cluster"):
         if value := getattr(asked, name):
@@ -101,6 +107,9 @@ def parse(arguments: list[str]) -> tuple[str, list[str]]:
     for value in asked.p:  # pytest has such an option, too
         words += ["-p", value]
     if asked.command == "test":
+        files = [word.partition("::")[0] for word in rest]
+        if lost := [f for f in files if f.endswith((".py", ".ipynb")) and not (ROOT / f).exists()]:
+            parser.error(f"there is no file {lost[0]}")
         return "test", rest + words
     if unknown := rest or (asked.command == "check" and words):
         parser.error(f"{asked.command} takes no {unknown[0]}")
@@ -127,13 +136,34 @@ def make_environment() -> None:
             raise OSError(f"{free / 2**30:.1f} GiB free on this disk, .venv needs up to 8")
         print("Making .venv …", flush=True)
         venv.EnvBuilder(with_pip=True, clear=ENVIRONMENT.exists()).create(ENVIRONMENT)
-    print("Installing the locked packages into .venv (a few minutes, once) …", flush=True)
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--requirement", str(LOCK)], check=True)
-    subprocess.run([*pip, "--no-deps", "--editable", str(ROOT)], check=True)
+    print("Installing the locked packages into .venv (6.5 GB, once): a few minutes …", flush=True)
+    _install("--requirement", str(LOCK))
+    _install("--no-deps", "--editable", str(ROOT))
     part = STAMP.with_suffix(".part")
     part.write_text(wanted, encoding="utf-8")
     part.replace(STAMP)
+
+
+def _install(*words: str) -> None:
+    """Run pip, and tell on one line of a terminal what it is doing."""
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+    command = [*pip, "--progress-bar=off", *words]
+    at_once = os.environ | {"PYTHONUNBUFFERED": "1"}
+    width = min(70, shutil.get_terminal_size().columns - 1)
+    with subprocess.Popen(
+        command, env=at_once, stdout=subprocess.PIPE, text=True, errors="replace"
+    ) as child:
+        try:
+            for line in map(str.strip, child.stdout):
+                if sys.stdout.isatty() and line.startswith(TOLD_OF_PIP):
+                    print(f"{line[:width]:{width}}", end="\r", flush=True)
+        except KeyboardInterrupt:
+            _goodbye(child)
+            raise
+    if sys.stdout.isatty():
+        print(" " * width, end="\r", flush=True)
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command)
 
 
 def _fingerprint() -> str:
@@ -151,12 +181,17 @@ def _module(*words: str) -> int:
     with subprocess.Popen([PYTHON, "-m", *words], env=variables, cwd=ROOT) as child:
         try:
             return child.wait()
-        except KeyboardInterrupt:  # Ctrl-C reached the child too, and it has more to say
-            try:
-                return child.wait(GOODBYE_SECONDS)
-            except (subprocess.TimeoutExpired, KeyboardInterrupt):
-                child.kill()
-                raise KeyboardInterrupt from None
+        except KeyboardInterrupt:
+            return _goodbye(child)
+
+
+def _goodbye(child: subprocess.Popen) -> int:
+    """Return the status of a child that Ctrl-C reached too, and that has more to say or to tidy."""
+    try:
+        return child.wait(GOODBYE_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        child.kill()
+        raise KeyboardInterrupt from None
 
 
 def _absolute(folder: str) -> str:

@@ -20,6 +20,7 @@ else:
 ROOT = paths.project_root()
 CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "pypandoc": "pypandoc-binary"}
 IMPORT_NAMES = {
+    "IPython": "ipython",
     "rattler": "py-rattler",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
