@@ -12,7 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-_WHAT_BRINGS_IT = "it comes with: pip install 'hw3utils[run]', in a checkout -e '.[run]'"
+_WHAT_BRINGS_IT = (
+    "after python3 run.py .venv/bin/python has it; in an environment of your own it comes with "
+    "pip install -e '.[run]'"
+)
 try:
     from hw3utils import paths, settings
     from hw3utils.data import artefacts, downloads
@@ -166,7 +169,7 @@ def _run(asked: argparse.Namespace) -> int:
         problem: json.loads((results / f"{problem}.json").read_text(encoding="utf-8"))
         for problem in asked.problems
     }
-    print("\n" + "\n".join(summary.lines(found)))
+    print("\n".join(["", summary.profiles(found), *summary.lines(found)]))
     print(f"\nDone ({asked.profile} profile). {progress.sentence} In {asked.output}:")
     for path in [*made, asked.output / "figures", results]:
         print(f"  {os.path.relpath(path, asked.output)}")

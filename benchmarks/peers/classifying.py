@@ -65,7 +65,8 @@ def heads(turn: Turn) -> dict[str, Callable[[], dict[str, Any]]]:
 
 def _features(turn: Turn) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
     """Return features and labels of training and validation images, kept between turns."""
-    settings = Problem3.for_profile("smoke" if turn.tiny else "laptop")
+    sizes = {} if turn.tiny else {"n_train": 1_280, "n_validation": 400}
+    settings = Problem3.for_profile("smoke" if turn.tiny else "laptop", **sizes)
     setup = experiments.load(settings)
     train, validation, _ = setup.parts
     kept = paths.project_root() / "output" / "benchmarks" / "features"

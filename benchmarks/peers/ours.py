@@ -46,8 +46,9 @@ def sweep(turn: Turn, epochs: int) -> dict[str, Callable[[], dict[str, Any]]]:
         with tempfile.TemporaryDirectory() as folder:
             results = sweeps.map_cached(
                 fit_to_the_end,
-                {sweeps.task_key(fit_to_the_end, task, checksums): task for task in tasks},
+                dict(enumerate(tasks)),
                 shared,
+                checksums,
                 cache_dir=Path(folder),
             )
         return _told([result["history"] for result in results.values()])

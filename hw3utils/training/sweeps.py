@@ -63,19 +63,17 @@ def fit_all(
         model = networks.build(run.model, train.num_classes, 0)
         loop.check_fits(model, run, train, validation, scale)
     longest_first = sorted(set(wanted), key=lambda run: run.num_updates(len(train)), reverse=True)
-    checksums = [train.checksum, validation.checksum]
-    tasks = {run: (run, train.class_names, scale) for run in longest_first}
-    keys = {run: task_key(fit_one, tasks[run], checksums) for run in tasks}
     found = map_cached(
         fit_one,
-        {keys[run]: arguments for run, arguments in tasks.items()},
+        {run: (run, train.class_names, scale) for run in longest_first},
         [part for images in (train, validation) for part in (images.images, images.labels)],
+        [train.checksum, validation.checksum],
         title=title,
         note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
         n_jobs=n_jobs,
         cache_dir=cache_dir,
     )
-    return [_as_result(run, found[keys[run]]) for run in wanted]
+    return [_as_result(run, found[run]) for run in wanted]
 
 
 @fingerprints.task
@@ -118,26 +116,29 @@ def fit_arms(
 
 def map_cached(
     function: Callable[..., dict[str, Any]],
-    tasks: Mapping[str, Sequence[Any]],
+    tasks: Mapping[Any, Sequence[Any]],
     shared: Sequence[Tensor] = (),
+    checksums: Sequence[str] = (),
     **options: Any,
-) -> dict[str, dict[str, Any]]:
+) -> dict[Any, dict[str, Any]]:
     """Return what `each_cached` yields, all of it, in the tasks' order."""
-    found = dict(each_cached(function, tasks, shared, **options))
-    return {key: found[key] for key in tasks}
+    found = dict(each_cached(function, tasks, shared, checksums, **options))
+    return {name: found[name] for name in tasks}
 
 
 def each_cached(
     function: Callable[..., dict[str, Any]],
-    tasks: Mapping[str, Sequence[Any]],
+    tasks: Mapping[Any, Sequence[Any]],
     shared: Sequence[Tensor] = (),
+    checksums: Sequence[str] = (),
     *,
     title: str = "tasks",
-    work: Mapping[str, float] | None = None,
+    work: Mapping[Any, float] | None = None,
     note: Callable[[dict[str, Any]], Mapping[str, str]] | None = None,
+    checkpoints: bool = False,
     n_jobs: int | None = None,
     cache_dir: Path | None = None,
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[Any, dict[str, Any]]]:
     """Call ``function(*task, *shared)`` for every task whose result is not on disk yet.
 
     Each call has one thread to itself. Results are kept as they come in, so that an interrupted
@@ -148,25 +149,30 @@ def each_cached(
     function : callable
         Pure, marked by `fingerprints.task`. Returns a dict of tensors, numbers, strings, None, and
         lists or dicts of these.
-    tasks : mapping of str to sequence
-        The arguments of each call under its `task_key`. Started in this order: put the longest
-        first.
+    tasks : mapping
+        The arguments of each call, under any name. Started in this order: put the longest first.
+        Equal ones are done once.
     shared : sequence of Tensor
         Large tensors that all calls get: sent to each worker once.
+    checksums : sequence of str
+        What `task_key` takes in place of the shared tensors, and of what else decides a result.
     title : str
         Before the progress bar.
-    work : mapping of str to float, optional
+    work : mapping, optional
         How much there is to do in each task, where they differ: the progress bar's time left goes
         by it.
     note : callable, optional
         What to show of a result at the progress bar's end.
+    checkpoints : bool
+        Whether each call gets, after its own arguments, the path of a file in which it may keep
+        what it needs to go on after an interruption. Deleted once there is a result.
     n_jobs, cache_dir
         As in `fit_all`.
 
     Yields
     ------
-    tuple of str and dict
-        Each task's key and its result: first what is on disk, then what is computed, as it ends.
+    tuple of name and dict
+        Each task's name and its result: first what is on disk, then what is computed, as it ends.
 
     Raises
     ------
@@ -175,31 +181,35 @@ def each_cached(
         started; finished results are kept.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
-    places = {key: cache_dir / f"{key}.pt" for key in tasks}
-    work = work or dict.fromkeys(tasks, 1.0)
-    missing = []
-    for key, place in places.items():
-        if (kept := files.read_tensors(place)) is None:
-            missing.append(key)
+    named: dict[str, list[Any]] = {}
+    for name, arguments in tasks.items():
+        named.setdefault(task_key(function, arguments, checksums), []).append(name)
+    each = {key: work[names[0]] if work else 1.0 for key, names in named.items()}
+    missing: dict[str, Sequence[Any]] = {}
+    for key, names in named.items():
+        checkpoint = cache_dir / f"{key}.checkpoint"
+        if (kept := files.read_tensors(cache_dir / f"{key}.pt")) is None:
+            missing[key] = (*tasks[names[0]], checkpoint) if checkpoints else tasks[names[0]]
         else:
-            yield key, kept
-    left, total = sum(work[key] for key in missing), sum(work.values())
+            checkpoint.unlink(missing_ok=True)
+            yield from ((name, kept) for name in names)
+    left, total = sum(each[key] for key in missing), sum(each.values())
     before = (total - left) / total if missing else 1.0
-    _report(title=title, keys=list(tasks), computed=len(missing), before=before)
+    _report(title=title, keys=list(named), computed=len(missing), before=before)
     if not missing:
         return
     with tqdm(total=total, initial=total - left, desc=title, bar_format=_BAR) as bar:
-        ended = len(tasks) - len(missing)
-        wanted = {key: tasks[key] for key in missing}
-        for key, content in workers.results(function, wanted, shared, n_jobs):
-            files.write_checked(places[key], content)
+        ended = len(named) - len(missing)
+        for key, content in workers.results(function, missing, shared, n_jobs):
+            files.write_checked(cache_dir / f"{key}.pt", content)
+            (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)
             result = files.unpack_tensors(content)
             ended += 1
-            bar.update(work[key])
+            bar.update(each[key])
             told = note(result) if note else {}
-            bar.set_postfix({"runs": f"{ended}/{len(tasks)}", **told})
+            bar.set_postfix({"runs": f"{ended}/{len(named)}", **told})
             _report(done=bar.n / bar.total, seconds=bar.format_dict["elapsed"])
-            yield key, result
+            yield from ((name, result) for name in named[key])
 
 
 def _report(**said: Any) -> None:
@@ -212,7 +222,7 @@ def _report(**said: Any) -> None:
 def task_key(
     function: Callable[..., Any], arguments: Sequence[Any], checksums: Sequence[str] = ()
 ) -> str:
-    """Return a key for `map_cached`: a SHA-256 digest, hexadecimal.
+    """Return the key under which a task's result is kept: a SHA-256 digest, hexadecimal.
 
     Parameters
     ----------

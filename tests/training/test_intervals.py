@@ -3,7 +3,7 @@ import math
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from scipy import stats
 
 from hw3utils.training.intervals import Interval, mean_interval
@@ -17,7 +17,6 @@ def test_five_values_have_the_interval_of_the_tables():
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
-@settings(deadline=None)
 @given(
     values=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12),
     level=st.floats(0.5, 0.999),

@@ -153,7 +153,7 @@ def test_one_batch_size_for_each_epoch(train, validation, scale):
 
 
 @given(batch=st.integers(1, 40), micro=st.integers(1, 50), seed=st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_gradient_in_parts_is_the_gradient_of_the_whole_batch(batch, micro, seed):
     """Ragged last parts included: in double precision nothing but rounding may differ."""
     images = make_images(40, seed=seed)

@@ -4,7 +4,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch.optim import SGD, lr_scheduler
 
 from hw3utils.training import schedules
@@ -52,7 +52,6 @@ def test_where_both_bounds_decay_smiths_formula_holds():
     assert found[-1] < 0.3 * low, "the lower bound stays where it was"
 
 
-@settings(deadline=None)
 @given(
     updates=st.integers(4, 200),
     cycles=st.integers(1, 5),

@@ -59,11 +59,41 @@ def double(number):
 
 
 def test_results_that_fill_the_memory_come_one_by_one_what_is_on_disk_first(tmp_path):
-    [kept] = sweeps.map_cached(double, {"b": (2,)}, n_jobs=1, cache_dir=tmp_path)
+    sweeps.map_cached(double, {"b": (2,)}, n_jobs=1, cache_dir=tmp_path)
+    kept = set(tmp_path.iterdir())
     results = sweeps.each_cached(double, {"a": (1,), "b": (2,)}, n_jobs=1, cache_dir=tmp_path)
-    assert next(results) == (kept, {"number": 4})
-    assert {path.stem for path in tmp_path.iterdir()} == {"b"}  # nothing is read or computed ahead
+    assert next(results) == ("b", {"number": 4})
+    assert set(tmp_path.iterdir()) == kept  # nothing is read or computed ahead
     assert list(results) == [("a", {"number": 2})]
+
+
+def test_equal_tasks_are_done_once_and_found_under_all_their_names(tmp_path):
+    tasks = {"a": (1,), ("b", 2): (2,), "c": (1,)}
+    for _ in range(2):
+        found = sweeps.map_cached(double, tasks, n_jobs=1, cache_dir=tmp_path)
+        assert found == {"a": {"number": 2}, ("b", 2): {"number": 4}, "c": {"number": 2}}
+        assert list(found) == list(tasks) and len(list(tmp_path.iterdir())) == 2
+
+
+@fingerprints.task
+def kept_by_half(number, checkpoint):
+    if not checkpoint.exists():
+        checkpoint.write_text("half")
+        raise InterruptedError
+    return {"number": number, "from": checkpoint.read_text()}
+
+
+def test_a_task_finds_its_checkpoint_again_which_goes_once_there_is_a_result(tmp_path):
+    def found():
+        options = {"checkpoints": True, "n_jobs": 1, "cache_dir": tmp_path}
+        return sweeps.map_cached(kept_by_half, {"a": (1,)}, **options)
+
+    with pytest.raises(InterruptedError):
+        found()
+    assert found() == {"a": {"number": 1, "from": "half"}}
+    [result] = tmp_path.iterdir()
+    result.with_suffix(".checkpoint").write_text("left by a kill between the two")
+    assert found()["a"]["from"] == "half" and list(tmp_path.iterdir()) == [result]
 
 
 def test_the_bar_goes_by_the_work_in_each_task_and_counts_what_was_done(tmp_path, monkeypatch):
@@ -81,7 +111,7 @@ def test_the_bar_goes_by_the_work_in_each_task_and_counts_what_was_done(tmp_path
             self.seen.append(self.n)
 
     monkeypatch.setattr(sweeps, "tqdm", Bar)
-    tasks = {sweeps.task_key(double, (n,)): (n,) for n in (1, 2, 3)}
+    tasks = {"small": (1,), "other": (2,), "large": (3,)}
     small, other, large = tasks
     work = {small: 0.25, other: 0.75, large: 9.0}
 
@@ -102,14 +132,15 @@ def test_who_waits_for_a_sweep_can_read_how_far_it_is(tmp_path, monkeypatch):
     """What the cache held counts as done from the start; all of it, and nothing is under way."""
     journal = tmp_path / "journal"
     monkeypatch.setenv(sweeps.JOURNAL, str(journal))
-    tasks = {sweeps.task_key(double, (n,)): (n,) for n in (1, 2, 3, 4)}
+    tasks = {n: (n,) for n in (1, 2, 3, 4)}
+    keys = [sweeps.task_key(double, task) for task in tasks.values()]
     first = dict(list(tasks.items())[:1])
     for wanted in (first, tasks, tasks):
         sweeps.map_cached(double, wanted, title="twice", n_jobs=1, cache_dir=tmp_path)
     begun, done, again, *rest, last = map(json.loads, journal.read_text().splitlines())
-    assert begun == {"title": "twice", "keys": list(first), "computed": 1, "before": 0.0}
+    assert begun == {"title": "twice", "keys": keys[:1], "computed": 1, "before": 0.0}
     assert done["done"] == 1.0 and done["seconds"] > 0
-    assert again["keys"] == list(tasks) and (again["computed"], again["before"]) == (3, 0.25)
+    assert again["keys"] == keys and (again["computed"], again["before"]) == (3, 0.25)
     assert [line["done"] for line in rest] == [0.5, 0.75, 1.0]
     assert (last["computed"], last["before"]) == (0, 1.0)
 
@@ -240,26 +271,25 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_with_the_same_results(
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is a POSIX signal")
 def test_the_workers_of_a_killed_process_end_with_it(tmp_path):
     program = textwrap.dedent(f"""
-        import joblib, time
+        import joblib, os, time
         from hw3utils.training import workers
 
         def wait():
             workers._end_with_parent(0.1)
-            open({str(tmp_path / "started")!r}, "w").close()
+            open({str(tmp_path)!r} + f"/{{os.getpid()}}.started", "w").close()
             time.sleep(120)
 
         joblib.Parallel(n_jobs=2)(joblib.delayed(wait)() for _ in range(2))
     """)
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("*.started"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(1)
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    assert workers
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=60)
     for worker in alive:
         worker.kill()
     assert not alive, "workers wait for a process that is gone"
