@@ -44,11 +44,11 @@ MISTAKES = [
        "    return LRBounds(lr_max, crossing)",
        "return LRBounds(lr_max / 4, lr_max)", "return LRBounds(lr_max, lr_max / 4)"),
     _m("1.1 bounds", "lr_min is the lowest rate of all: nothing is learned there",
-       "    level = start", "    return LRBounds(float(rates[0]), float(rates[best]))\n"
-       "    level = start"),
+       "    level = fallen_to", "    return LRBounds(float(rates[0]), float(rates[best]))\n"
+       "    level = fallen_to"),
     _m("1.1 bounds", "the largest rate that did not diverge is no lr_max: its loss is high again",
-       "    level = start", "    return LRBounds(float(rates[best]), float(rates[-1]))\n"
-       "    level = start"),
+       "    level = fallen_to", "    return LRBounds(float(rates[best]), float(rates[-1]))\n"
+       "    level = fallen_to"),
     _m("1.2 schedule", "a gamma of 0.99 for each update kills the amplitude: gamma must depend on "
        "the number of updates",
        "gamma=decay_factor(self.final_amplitude, num_updates)", "gamma=0.99"),

@@ -44,6 +44,8 @@ class Submission:
 
 def read_all(folder: Path) -> list[Submission]:
     """Return the submissions in a folder: zip files, and folders. Raises a ValueError for none."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}")
     found = sorted(p for p in folder.iterdir() if p.is_dir() or p.suffix.lower() == ".zip")
     if not found:
         raise ValueError(f"{folder} holds no zip file and no folder")

@@ -66,7 +66,7 @@ def test_nothing_leaks(written):
 @pytest.mark.parametrize(
     ("place", "planted"),
     [
-        ("README.md", "level = start - progress * (start - values[best])"),
+        ("README.md", "level = fallen_to(start, values[best], progress)"),
         ("answers/results/problem1.json", "{}"),
         ("hw3utils/problem1/answers.py", ""),
         ("tests/x.py", ""),
@@ -226,8 +226,9 @@ def test_the_solved_edition_passes_its_checks_and_records(solved):
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_the_solved_edition_runs_in_smoke(solved, in_turn, problem):
+    without_pdf = {"PATH": ""} if problem != PROBLEMS[-1] else {}  # once is enough
     with in_turn(problem):
-        done = call(solved, "-m", "hw3utils", "run", problem, "--profile", "smoke")
+        done = call(solved, "-m", "hw3utils", "run", problem, "--profile", "smoke", **without_pdf)
     assert done.returncode == 0, done.stderr[-3000:]
     made = nbformat.read(solved / "output" / "smoke" / f"{problem}.ipynb", as_version=4)
     said = "".join(o.get("text", "") for c in made.cells for o in c.get("outputs", []))

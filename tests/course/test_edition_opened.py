@@ -1,54 +1,21 @@
 """The students' edition where students open it: JupyterLab in a browser, and a made-up Colab."""
 
-import json
 import os
 import subprocess
-import sys
 
 import nbformat
 import pytest
 from test_colab import made_up_colab
-from test_jupyterlab import (
-    BROWSER,
-    FLAGS,
-    NEWS,
-    TOKEN,
-    Lab,
-    free_port,
-    run_all_cells,
-    saved,
-    texts,
-    wait_for,
-)
+from test_jupyterlab import BROWSER, FLAGS, run_all_cells, running_lab, saved, texts
 
 from hw3utils import paths
 
 
 @pytest.fixture
 def lab(solved, tmp_path):
-    port = free_port()
-    own = {name: str(tmp_path / name) for name in
-           ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR",
-            "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_RUNTIME_DIR")}  # fmt: skip
-    settings = tmp_path / "JUPYTERLAB_SETTINGS_DIR" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(json.dumps(NEWS))
-    words = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-             f"--IdentityProvider.token={TOKEN}", "--allow-root",
-             f"--ServerApp.root_dir={solved / 'notebooks'}"]  # fmt: skip
-    variables = os.environ | own | {"HW3_PROFILE": "smoke", "HW3_HOME": str(solved)}
-    variables |= {"PYTHONPATH": str(solved), "HW3_DATA": str(paths.data_dir())}
-    with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *words], env=variables, stdout=log, stderr=log
-        )
-        try:
-            started = Lab(solved / "notebooks", port)
-            wait_for(lambda: started.ask("status"), 90, "JupyterLab to start")
-            yield started
-        finally:
-            server.terminate()
-            server.wait(30)
+    variables = {"PYTHONPATH": str(solved), "HW3_DATA": str(paths.data_dir())}
+    with running_lab(solved / "notebooks", solved, tmp_path, **variables) as lab:
+        yield lab
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no browser is installed to open JupyterLab in")

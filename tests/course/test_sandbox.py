@@ -167,7 +167,7 @@ def test_a_fork_bomb_costs_the_submission_beside_it_nothing(hidden, code, box):
 
 def settled(condition):
     """Tell whether something becomes true, with some patience."""
-    for _ in range(100):
+    for _ in range(600):
         if condition():
             return True
         time.sleep(0.1)
