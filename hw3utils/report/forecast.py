@@ -76,7 +76,7 @@ def forecast(problem: str, profile: str, parameters: Mapping[str, Any], output: 
     if known:
         told = "by the longest run here of other code; less where the cache still serves"
         return Forecast(problem, max(known), told)
-    unknown = Forecast(problem, None, "it cannot be told: no such run was made here before")
+    unknown = Forecast(problem, None, "no forecast, for no such run was made here before")
     try:
         committed = committed_results(problem)
     except FileNotFoundError:  # in the students' edition
@@ -171,7 +171,7 @@ class Progress(contextlib.AbstractContextManager):
             return "Nothing was executed: nothing has changed since the last run."
         if not self.computed:
             return f"Nothing was trained: all {self.found:,} results were in the cache."
-        return f"{self.computed:,} results were computed; {self.found:,} were there already."
+        return f"{self.computed:,} results were computed; {self.found:,} came from the cache."
 
 
 def done(ahead: Forecast, seen: Sequence[Sweep], seconds: float) -> float:

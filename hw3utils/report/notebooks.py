@@ -7,6 +7,7 @@ go into the run's output folder. What makes a run the committed one is in `publi
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,11 +136,17 @@ def is_finished(notebook: NotebookNode) -> bool:
 
 
 def write_html(notebook: Path) -> Path:
-    """Export an executed notebook as one HTML file beside it, its figures embedded."""
+    """Export an executed notebook as one HTML file beside it, its figures embedded.
+
+    Links to the write-ups lead into the report, which lies beside it.
+    """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(embed_images=True)
-    page, _ = exporter.from_notebook_node(for_readers(nbformat.read(notebook, as_version=4)))
+    shown = for_readers(nbformat.read(notebook, as_version=4))
+    for cell in shown.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\.\./answers/(problem\d)\.md", r"report.html#\1", cell.source)
+    page, _ = HTMLExporter(embed_images=True).from_notebook_node(shown)
     return files.write_atomically(notebook.with_suffix(".html"), page.encode())
 
 

@@ -254,7 +254,7 @@ def _front_page(parts: dict[str, Part], anchors: dict[str, dict[str, str]], fold
     runs["from"] = [part.run for part in parts.values()]
     return (
         f"# {_TITLE}\n\nThe answers at a glance, for {int(answers['points'].sum())} points, each "
-        f"computed from {_whose(parts)}.\n\n"
+        f"computed from {_whose(parts)}. {summary.profiles(found)}\n\n"
         f'<div class="pictures">\n{"".join(shown)}</div>\n\n'
         f'<div class="answers">\n\n{markdown(brief)}\n\n</div>\n\n'
         f"## The longer answers in full\n\n{markdown(longer)}\n\n"

@@ -82,7 +82,7 @@ def named_files(notebook: nbformat.NotebookNode, problem: str) -> list[Path]:
     A name with a suffix is that of a table or a record, one without that of a figure.
     """
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    names = sorted(set(re.findall(rf'"({problem}[\w.]*)"', code)) | {f"{problem}.json"})
+    names = sorted(set(re.findall(rf'"({problem}[_.][\w.]*)"', code)) | {f"{problem}.json"})
     return [_RESULTS / name if "." in name else _FIGURES / f"{name}.png" for name in names]
 
 

@@ -14,10 +14,12 @@ from hw3utils import paths
 from hw3utils.problem1 import answers as problem1
 from hw3utils.problem2 import answers as problem2
 from hw3utils.problem3 import answers as problem3
+from hw3utils.problem3.experiments import LAST_LAYER
 from hw3utils.problem4 import answers as problem4
 from hw3utils.problem4 import comparisons
 from hw3utils.problem4.teaching import HARD, SELECTED, TUNED
 from hw3utils.problem4.wording import in_points
+from hw3utils.settings import PROFILES
 from hw3utils.text import committed_results, machine, markdown
 
 WRITE_UPS = (
@@ -163,6 +165,7 @@ def _curve_finding(curve: pd.DataFrame) -> str:
     on_line = most["epochs"] == most.groupby("approach")["epochs"].transform("min")
     means = most[on_line].groupby("approach")["test"].mean().sort_values(ascending=False)
     seeds = most[on_line]["seed"].nunique()
+    epochs = most[on_line & (most["approach"] != LAST_LAYER)]["epochs"].min()
     (best, most_right), *others = means.items()
     each = "".join(f", “{approach}” {100 * mean:.1f} %" for approach, mean in others)
     longer = [
@@ -170,22 +173,30 @@ def _curve_finding(curve: pd.DataFrame) -> str:
         for row in most[~on_line].to_dict("records")
     ]
     return (
-        f"With {most['images'].iloc[0]:,} training images “{best}” names {100 * most_right:.1f} % "
-        f"of the test images correctly{each} "
-        f"({'one seed' if seeds == 1 else f'means of {seeds} seeds'})."
+        f"With {most['images'].iloc[0]:,} training images, finetuned for {epochs} epochs, “{best}” "
+        f"names {100 * most_right:.1f} % of the test images correctly{each} "
+        f"({'one seed' if seeds == 1 else f'means of {seeds} seeds'}; fewer images have more "
+        "epochs, for as many updates)."
         + (f" Trained for longer (one seed): {', '.join(longer)}." if longer else "")
     )
 
 
 def _k_finding(found: dict[str, Any]) -> str:
     """Return the verdict on the student's accuracy, from 4.3d's answer, and what the labels do."""
+    low, _, high = found["settings"]["judged_ks"]
     right = pd.DataFrame(found["k"]).groupby("k")["precision"].mean()
     answer = problem4.answers(found)["4.3d"]
     verdict = re.search(r"\*\*(.*?)\*\*", answer, re.DOTALL)[1]
     return (
         f"P = {found['settings']['p']}. {verdict}, while the share of right pseudo-labels goes "
-        f"from {100 * right.iloc[0]:.0f} % to {100 * right.iloc[-1]:.0f} %."
+        f"from {100 * right[low]:.0f} % to {100 * right[high]:.0f} %."
     )
+
+
+def profiles(found: dict[str, dict[str, Any]]) -> str:
+    """Say which profiles the results are of, and what each is for."""
+    names = dict.fromkeys(results["profile"] for results in found.values())
+    return " ".join(f"Profile {name}: {PROFILES[name]}." for name in names)
 
 
 def runs(found: dict[str, dict[str, Any]]) -> pd.DataFrame:

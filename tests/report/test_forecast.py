@@ -54,8 +54,8 @@ def test_without_a_record_the_committed_run_tells_and_whose_speed_it_was():
 )
 def test_what_was_never_timed_cannot_be_told(profile, parameters):
     found = forecast.forecast("problem2", profile, parameters, NOWHERE)
-    assert found.seconds is None and "cannot be told" in found.basis
-    assert "cannot be told" in forecast.told([found], profile)
+    assert found.seconds is None and "no forecast" in found.basis
+    assert "no forecast" in forecast.told([found], profile)
 
 
 def test_a_record_tells_what_is_cached_and_how_long_the_rest_takes():
@@ -142,7 +142,7 @@ def test_a_run_is_followed_from_notebook_to_notebook(monkeypatch, capsys):
         progress.bar.disable = True
         with progress.following("problem1"):
             Path(os.environ[sweeps.JOURNAL]).write_text(f"{line}\n")
-        assert progress.sentence == "1 results were computed; 2 were there already."
+        assert progress.sentence == "1 results were computed; 2 came from the cache."
         assert [sweep.title for sweep in kept[0]] == ["one"]
         with pytest.raises(KeyboardInterrupt), progress.following("problem2"):
             raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """Each notebook in a real JupyterLab, in a real browser: opened, run from top to bottom, saved."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,23 @@ from hw3utils.report import notebooks, page
 
 BROWSER = page.find_browser()
 TOKEN = "a-token-for-this-test"
-NEWS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
+OWN_PLACES = [
+    "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR",
+    "JUPYTERLAB_SETTINGS_DIR", "JUPYTERLAB_WORKSPACES_DIR",
+]  # fmt: skip
+SETTINGS = {
+    "apputils-extension/notification": {
+        "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True,
+    },
+    "docmanager-extension/plugin": {"autosave": False},  # it may save as the test does
+}  # fmt: skip
+LAST_CELL_HAS_RUN = """() => {
+    const cells = [...jupyterapp.shell.currentWidget.content.model.cells];
+    const code = cells.filter(cell => cell.type === "code");
+    const failed = code.some(
+        cell => cell.outputs.toJSON().some(output => output.output_type === "error"));
+    return code.at(-1).executionCount || failed;
+}"""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -66,47 +83,48 @@ def wait_for(condition, seconds, what):
     raise AssertionError(f"waited {seconds} s for {what}")
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lab")
-    for problem in notebooks.PROBLEMS:
-        notebook = nbformat.read(paths.notebooks_dir() / f"{problem}.ipynb", as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
-        nbformat.write(notebook, folder / f"{problem}.ipynb")
-    own = {name: tmp_path_factory.mktemp(name.lower()) for name in
-           ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_DIR",
-            "JUPYTERLAB_WORKSPACES_DIR", "JUPYTER_RUNTIME_DIR", "HW3_OUTPUT")}  # fmt: skip
-    chosen = {
-        "apputils-extension/notification": NEWS,
-        "docmanager-extension/plugin": {"autosave": False},  # it may save as the test does
-    }
-    for name, settings in chosen.items():
-        place = own["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab" / f"{name}.jupyterlab-settings"
+@contextlib.contextmanager
+def running_lab(folder, home, own, **variables):
+    """Yield a JupyterLab that serves `folder`; what it writes down about itself goes into `own`."""
+    places = {name: own / name for name in OWN_PLACES}
+    chosen = places["JUPYTERLAB_SETTINGS_DIR"] / "@jupyterlab"
+    for name, settings in SETTINGS.items():
+        place = chosen / f"{name}.jupyterlab-settings"
         place.parent.mkdir(parents=True)
         place.write_text(json.dumps(settings))
     port = free_port()
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
         "--ServerApp.port_retries=0", f"--IdentityProvider.token={TOKEN}", "--allow-root",
-        f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True",
     ]  # fmt: skip
-    environment = os.environ | {name: str(place) for name, place in own.items()}
-    environment |= {"HW3_PROFILE": "smoke", "HW3_HOME": str(paths.project_root())}
-    log = (folder / "server.log").open("w")
-    server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        lab = Lab(folder, port)
-        wait_for(lambda: lab.ask("status"), 90, f"JupyterLab to start (log: {log.name})")
-        yield lab
-    finally:
-        server.terminate()
+    environment = os.environ | {name: str(place) for name, place in places.items()}
+    environment |= {"HW3_PROFILE": "smoke", "HW3_HOME": str(home)} | variables
+    with (own / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
-        log.close()
+            lab = Lab(folder, port)
+            wait_for(lambda: lab.ask("status"), 90, f"JupyterLab to start (log: {log.name})")
+            yield lab
+        finally:
+            server.terminate()
+            try:
+                server.wait(30)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder, own = tmp_path_factory.mktemp("lab"), tmp_path_factory.mktemp("own")
+    for problem in notebooks.PROBLEMS:
+        notebook = nbformat.read(paths.notebooks_dir() / f"{problem}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        nbformat.write(notebook, folder / f"{problem}.ipynb")
+    with running_lab(folder, paths.project_root(), own, HW3_OUTPUT=str(own / "output")) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")
@@ -119,23 +137,23 @@ def browser():
 
 
 def run_all_cells(lab, page, notebook):
-    """Open a notebook in the page, run it, wait until its kernel rests, and save it."""
+    """Open a notebook in the page, run it, wait until its last cell has run, and save it once.
+
+    Nobody may ask for the file while it is saved: the server writes it in place, and who reads half
+    a notebook makes the server put the old one back, upon which the page says "File Changed".
+    """
     page.goto(f"{lab.address}/lab/tree/{notebook}?token={TOKEN}&reset")
     wait_for(lambda: lab.kernel_state(notebook) == "idle", 120, f"a kernel for {notebook}")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    idle, worked = 0, False  # on a busy machine the first cell starts seconds after the click
+    page.wait_for_function(LAST_CELL_HAS_RUN, polling=500, timeout=540_000)
+    with page.expect_response(lambda answer: is_save(answer, notebook), timeout=60_000):
+        page.keyboard.press("Control+s")
 
-    def rests():
-        nonlocal idle, worked
-        state = lab.kernel_state(notebook)
-        idle, worked = (idle + 1 if state == "idle" else 0), worked or state == "busy"
-        prompts = page.locator(".jp-InputPrompt", has_text="[*]").count()
-        return worked and idle >= 4 and prompts == 0
 
-    wait_for(rests, 480, f"{notebook} to finish (kernel: {lab.kernel_state(notebook)})")
-    page.keyboard.press("Control+s")
-    wait_for(lambda: saved(lab, notebook)[-1]["execution_count"], 60, f"{notebook} to be saved")
+def is_save(answer, notebook):
+    asked = answer.request
+    return asked.method == "PUT" and f"/api/contents/{notebook}" in asked.url
 
 
 def saved(lab, notebook):

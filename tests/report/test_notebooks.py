@@ -1,5 +1,6 @@
 """Guards for the committed notebooks: without outputs, nbval would pass and check nothing."""
 
+import base64
 import re
 
 import nbformat
@@ -51,6 +52,26 @@ def test_nothing_is_compared_that_differs_between_machines(notebook):
         assert not any("image/png" in output.get("data", {}) for output in cell.outputs), (
             cell.source
         )
+
+
+def test_a_figure_is_shown_as_the_file_that_is_saved_and_at_one_size(notebook):
+    for cell in code_cells(notebook):
+        if named := re.findall(r'show_figure\(figure, "(\w+)"', cell.source):
+            [name] = named
+            [shown] = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+            saved = paths.project_root() / "figures" / f"{name}.png"
+            assert base64.b64decode(shown.data["image/png"]) == saved.read_bytes(), name
+            with Image.open(saved) as picture:  # 150 dots an inch, shown at 110
+                assert shown.metadata["image/png"]["width"] == round(picture.width * 110 / 150)
+
+
+@pytest.mark.parametrize("problem", notebooks.PROBLEMS)
+def test_the_committed_figures_are_those_that_the_notebook_shows(problem):
+    notebook = nbformat.read(paths.notebooks_dir() / f"{problem}.ipynb", as_version=4)
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    committed = {path.stem for path in (paths.project_root() / "figures").glob(f"{problem}_*")}
+    assert set(re.findall(r'show_figure\(figure, "(\w+)"', code)) == committed
+    assert "save_figure" not in code, "style.show_figure saves it and shows the file"
 
 
 def test_the_committed_run_had_a_profile_that_may_be_published(notebook):

@@ -45,6 +45,21 @@ def test_every_question_of_the_handout_has_its_answer_and_its_points():
     assert table["answer"].str.len().min() > 10
 
 
+def test_links_to_a_write_up_lead_into_the_report_beside_the_page(tmp_path):
+    text = "See [it](../answers/problem2.md)."
+    notebook = new_notebook(cells=[new_markdown_cell(text)])
+    nbformat.write(notebook, tmp_path / "problem2.ipynb")
+    made = notebooks.write_html(tmp_path / "problem2.ipynb").read_text(encoding="utf-8")
+    assert 'href="report.html#problem2"' in made and "../answers" not in made
+
+
+def test_the_first_page_says_what_each_profile_is_for():
+    found = results()
+    assert summary.profiles(found).count("Profile") == 1
+    found["problem1"]["profile"] = "smoke"
+    assert "Profile smoke: a quick try on a few images, whose numbers" in summary.profiles(found)
+
+
 def test_the_answers_follow_the_results():
     found = results()
     before = summary.summary(found).set_index("question")["answer"]
@@ -53,7 +68,7 @@ def test_the_answers_follow_the_results():
     found["problem4"]["several_labels"].append({"labels": 3, "images": 1000})
     after = summary.summary(found).set_index("question")["answer"]
     assert set(after.index[before != after]) == {"1.1", "3.1c", "4.3c"}
-    assert "lr_max = 0.12" in after["1.1"] and after["3.1c"].endswith("images: 0.1.")
+    assert "lr_max = 0.12" in after["1.1"] and "images: 0.1, ahead of" in after["3.1c"]
 
 
 def test_a_terminal_gets_a_line_for_each_question_of_the_problems_that_were_run():
@@ -118,7 +133,7 @@ def test_the_first_page_shows_three_pictures_and_says_what_they_show(html):
 
 
 @pytest.mark.skipif(page.find_browser() is None, reason="no Chromium, Chrome or Edge is installed")
-def test_on_a_phone_only_tables_and_code_scroll_sideways(written):
+def test_on_paper_and_on_a_phone_pictures_keep_their_shape_and_nothing_else_is_too_wide(written):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(
@@ -128,8 +143,17 @@ def test_on_a_phone_only_tables_and_code_scroll_sideways(written):
         phone.goto(written.as_uri())
         assert phone.evaluate("document.documentElement.scrollWidth") == 390
         widths = phone.evaluate("[...document.images].map(image => image.clientWidth)")
+        stretched = (
+            "[...document.images].map(image => image.clientHeight / image.clientWidth"
+            " * image.naturalWidth / image.naturalHeight)"
+        )
+        paper = browser.new_page(viewport={"width": 680, "height": 960})
+        paper.emulate_media(media="print")
+        paper.goto(written.as_uri())
+        ratios = phone.evaluate(stretched) + paper.evaluate(stretched)
         browser.close()
     assert len(widths) > 30 and max(widths) <= 390
+    assert ratios == pytest.approx([1.0] * len(ratios), abs=0.02)
 
 
 def test_the_problems_come_in_order_after_the_summary(html):
