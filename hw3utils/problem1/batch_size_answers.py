@@ -11,7 +11,6 @@ import pandas as pd
 
 from hw3utils.problem1 import experiments, tables
 from hw3utils.problem1.experiments import (
-    BATCH_SIZES,
     CONTROL,
     EQUAL_EPOCHS,
     GROWING,
@@ -19,6 +18,7 @@ from hw3utils.problem1.experiments import (
     REFERENCE_BATCH,
     ROOT,
     SHRINKING,
+    STABLE_CONTROL,
     STABLE_GROWING,
 )
 from hw3utils.training.intervals import Interval, mean_interval, paired_difference
@@ -37,26 +37,21 @@ def in_points(found: Interval) -> str:
 class BatchSizeAnswer:
     """What the runs of 1.3 say. Intervals are 95 %, over seeds; NaN or None with one seed."""
 
-    # Mean absolute difference of the training losses, in nats, between the run with the growing
-    # batch and the run with the shrinking rate, or the control, after the stage that all share.
-    distance_mirror: float
-    distance_control: float
-    fallen: float  # how far the loss of the growing batch fell after that stage, in nats
     # Whether halving the rate lies nearer to the growing batch than both rival laws do: their
     # paired differences over seeds are above zero. False: a rival lies nearer. None: not told.
     alike: bool | None
     rivals: dict[str, Interval]  # distance of each rival minus that of halving, paired, in nats
-    control_collapsed: bool  # whether the control failed in any seed
-    control_diverged: int  # seeds in which it diverged,
+    control_diverged: int  # seeds in which the control at batch size 32 diverged,
     control_relapsed: int  # in which its loss ended 1.5 times as high as at its best
     control_accuracy: tuple[float, float]  # the lowest and the highest test accuracy of a seed
+    quieter_failed: int  # seeds of (a), (b) and the control at batch size 64 that failed likewise
     updates_growing: int  # weight updates
     updates_mirror: int
+    mirror_difference: Interval  # test accuracy of halving the rate minus the growing batch's
     # Test accuracy of the growing batch minus that of the cyclical schedule of as many epochs.
     accuracy_difference: float
     accuracy_low: float
     accuracy_high: float
-    standard_error: float  # of that difference, paired over seeds
     # The same for the batch that grows from 64 on, where the learning rate was read off.
     stable_difference: float
     stable_low: float
@@ -73,50 +68,71 @@ class BatchSizeAnswer:
 
     @property
     def text(self) -> str:
-        """The answer in a few sentences, from the numbers."""
-        return " ".join((self.law_text, self.control_text, self.accuracy_text))
+        """The answer: both verdicts, and a list of what they rest on."""
+        details = (self.law_text, self.control_text, self.accuracy_text)
+        return "\n".join([f"**{self.verdict}**", "", *(f"- {detail}" for detail in details)])
+
+    @property
+    def verdict(self) -> str:
+        """The answer to both halves of the question."""
+        nearer = [law for law, found in self.rivals.items() if found.sign == -1]
+        if self.seeds == 1:
+            law = "With one seed it cannot be told which law acts most like doubling the batch"
+        elif self.alike:
+            law = "Of the laws tried, halving the rate acts most like doubling the batch"
+        elif nearer:
+            law = f"Halving is not what acts most like doubling the batch: “{nearer[0]}” is nearer"
+        else:
+            law = "Which law acts most like doubling the batch cannot be told"
+        accuracy = Interval(self.accuracy_difference, self.accuracy_low, self.accuracy_high)
+        return f"{law}; on test images the growing batch {_verdict(accuracy)} the cyclical rate."
 
     @property
     def law_text(self) -> str:
-        """Whether doubling the batch acts like halving the rate."""
-        updates = f"{self.updates_growing:,} updates against {self.updates_mirror:,}"
+        """How near the laws come to doubling the batch."""
         halved, root, quarter = (self.laws[law] for law in ("halved", "√2", "quarter"))
-        distances = (
-            f"over the later stages their training losses differ by {nats(halved)}, against "
-            f"{nats(root)} for a rate divided by √2 and {nats(quarter)} for one divided by 4"
+        text = (
+            f"*The laws.* After the stage that all share, the training losses differ from the "
+            f"growing batch's by {nats(halved)} where the rate is halved, {nats(root)} where it is "
+            f"divided by √2 and {nats(quarter)} where it is divided by 4. Halving makes "
+            f"{self.updates_mirror:,} updates, the growing batch {self.updates_growing:,}"
         )
         if self.seeds == 1:
-            return f"**With one seed it cannot be told**: {distances}, with {updates}."
-        nearer = [law for law, found in self.rivals.items() if found.sign == -1]
-        if self.alike:
-            verdict = "**Of the laws tried, halving the rate acts most like doubling the batch**"
-        elif nearer:
-            verdict = f"**No: “{nearer[0]}” acts more like doubling the batch than halving**"
-        else:
-            verdict = "**Which law acts most like doubling the batch cannot be told**"
+            return f"{text} (one seed)."
         farther = " and ".join(nats(found, "+") for found in self.rivals.values())
         null = self.laws["doubled"]
         return (
-            f"{verdict}: {distances} ({self.seeds} seeds, {updates}). Paired by seed, the rivals "
-            f"lie {farther} farther away. (Growing batches of different seeds lie {null.mean:.3f} "
-            f"nats apart, {null.low:.3f} to {null.high:.3f}: a measure of size, not a test, since "
-            f"the laws are compared with the run of the same seed.)"
+            f"{text} ({self.seeds} seeds). Paired by seed, the two rivals lie {farther} farther "
+            f"away. (Growing batches of two seeds lie {null.mean:.3f} nats apart, {null.low:.3f} "
+            f"to {null.high:.3f}. That only shows how much a seed does: each law is compared with "
+            f"the growing batch of its own seed.) On test images halving minus doubling is "
+            f"{_difference(self.mirror_difference)}."
         )
 
     @property
     def control_text(self) -> str:
         """What became of the run in which nothing changed."""
         low, high = (f"{100 * accuracy:.0f}" for accuracy in self.control_accuracy)
+        start = "*The control* at batch size 32, in which neither changes"
         if self.seeds == 1:
             ended = f"ended with a test accuracy of {low} % (one seed)"
+            return f"{start}, {'diverged' if self.control_diverged else ended}."
+        text = (
+            f"{start}: of the {self.seeds} runs {self.control_diverged} diverged, and in "
+            f"{self.control_relapsed} the loss ended more than 1.5 times as high as at its best "
+            f"(test accuracies {low} to {high} %)."
+        )
+        if not self.control_diverged + self.control_relapsed:
+            return text
+        if self.quieter_failed:
             return (
-                "The control at batch size 32, in which neither changes, "
-                f"{'diverged' if self.control_diverged else ended}."
+                f"{text} But so did {self.quieter_failed} of the {3 * self.seeds} runs with less "
+                f"noise: (a), (b) and the control at batch size 64."
             )
         return (
-            f"Of the {self.seeds} runs of the control at batch size 32, in which neither changes, "
-            f"{self.control_diverged} diverged, and in {self.control_relapsed} the loss ended more "
-            f"than 1.5 times as high as at its best (test accuracies {low} to {high} %)."
+            f"{text} None of the runs with less noise did: neither (a), which kept the rate, nor "
+            f"(b), nor the control at batch size 64, in which nothing changes either. So the rate "
+            f"alone is not what fails."
         )
 
     @property
@@ -126,29 +142,37 @@ class BatchSizeAnswer:
         stable = Interval(self.stable_difference, self.stable_low, self.stable_high)
         unsure = ""
         if stable.sign != self.stable_validation.sign:
-            unsure = f"; on validation images {_points(self.stable_validation)}: not certain"
+            unsure = f", on validation images {_difference(self.stable_validation)}: not certain"
+        also = "also " if found.sign == self.train_difference.sign else ""
         learned = {
-            -1: "it also does worse on training images",
+            -1: f"it {also}does worse on training images",
             0: "on training images no difference can be told",
-            1: "it also does better on training images",
+            1: f"it {also}does better on training images",
         }
         return (
-            f"On the test images, against the cyclical rate of as many epochs, the growing batch "
-            f"{_verdict(found)} ({_points(found)}), and the one that grows from 64 on "
-            f"{_verdict(stable)} ({_points(stable)}{unsure}). The growing batch's train − test gap "
-            f"is {100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f} "
+            f"*Generalisation.* Accuracy on test images minus that of the cyclical rate of as many "
+            f"epochs: the growing batch {_difference(found)}; the one that grows from 64 on "
+            f"{_difference(stable)}{unsure}. The growing batch's train − test gap is "
+            f"{100 * self.gap_growing:.1f} points against {100 * self.gap_cyclical:.1f} "
             f"(difference {_points(self.gap_difference)}); "
             f"{learned[self.train_difference.sign]} ({_points(self.train_difference)})."
         ).replace("-", "−")
 
 
 def _verdict(found: Interval) -> str:
-    """Return what an interval of a difference says of the first arm."""
-    return {1: "is more accurate", -1: "is less accurate", 0: "cannot be told apart"}[found.sign]
+    """Return what an interval of a difference says of the first arm, before the second one."""
+    return {
+        1: "is more accurate than", -1: "is less accurate than", 0: "cannot be told from"
+    }[found.sign]  # fmt: skip
 
 
 def _points(fraction: Interval) -> str:
     return in_points(Interval(*(100 * value for value in fraction)))
+
+
+def _difference(fraction: Interval) -> str:
+    """Return a difference of accuracies in points, its interval in brackets."""
+    return _told(Interval(*(100 * value for value in fraction)), "+.2f", " points")
 
 
 def nats(found: Interval, sign: str = "") -> str:
@@ -170,7 +194,7 @@ def answer_batch_size(
     are from `experiments.generalisation`, with these arms and `experiments.EQUAL_EPOCHS`.
     """
     growing, control = arms[GROWING], arms[CONTROL]
-    distances = tables.law_distances(arms, (*LAWS, CONTROL))
+    distances = tables.law_distances(arms, LAWS)
     by_law = distances.groupby("law")["distance"].apply(mean_interval)
     rivals = {
         law: paired_difference(distances, "distance", law, SHRINKING, by="law")
@@ -185,30 +209,24 @@ def answer_batch_size(
     accuracy, stable = (compared("test_accuracy", arm) for arm in (GROWING, STABLE_GROWING))
     paired = scores.pivot(index="seed", columns="arm", values="test_accuracy")
     gaps = scores.groupby("arm")["gap"].mean()
-    curve = np.mean([result.history["train_loss"] for result in growing], axis=0)
-    shared = growing[0].history["batch_size"].to_numpy() == BATCH_SIZES[0]
-    diverged = sum(result.diverged for result in control)
-    relapsed = sum(map(experiments.relapsed, control))
+    quieter = [result for arm in (GROWING, SHRINKING, STABLE_CONTROL) for result in arms[arm]]
     return BatchSizeAnswer(
-        distance_mirror=by_law[SHRINKING].mean,
-        distance_control=by_law[CONTROL].mean,
-        fallen=float(curve[shared][-1] - curve[-1]),
         alike=False if -1 in signs else True if signs == {1} else None,
         rivals=rivals,
-        control_collapsed=diverged + relapsed > 0,
-        control_diverged=diverged,
-        control_relapsed=relapsed,
+        control_diverged=sum(result.diverged for result in control),
+        control_relapsed=sum(map(experiments.relapsed, control)),
         control_accuracy=(float(paired[CONTROL].min()), float(paired[CONTROL].max())),
+        quieter_failed=sum(run.diverged or experiments.relapsed(run) for run in quieter),
         updates_growing=int(growing[0].history["updates"].sum()),
         updates_mirror=int(arms[SHRINKING][0].history["updates"].sum()),
         accuracy_difference=accuracy.mean,
         accuracy_low=accuracy.low,
         accuracy_high=accuracy.high,
-        standard_error=float((paired[GROWING] - paired[EQUAL_EPOCHS]).sem()),
         stable_difference=stable.mean,
         stable_low=stable.low,
         stable_high=stable.high,
         stable_validation=compared("validation_accuracy", STABLE_GROWING),
+        mirror_difference=paired_difference(scores, "test_accuracy", SHRINKING, GROWING),
         gap_growing=float(gaps[GROWING]),
         gap_cyclical=float(gaps[EQUAL_EPOCHS]),
         gap_difference=compared("gap", GROWING),
@@ -309,5 +327,10 @@ def same_updates_answer(runs: Sequence[FitResult]) -> str:
     return (
         f"With as many updates at the same rate, batch size {sizes[-1]} ends with {words} "
         f"validation loss than {sizes[0]}: {_told(found, '+.3f')} nats."
-        + (" So the sum of the learning rates does not decide alone." if found.sign else "")
+        + (
+            " So the sum of the learning rates does not decide alone; whether the noise does, or "
+            "how often each image is seen, this experiment cannot say."
+            if found.sign
+            else ""
+        )
     )

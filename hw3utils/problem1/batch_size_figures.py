@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hw3utils.problem1 import tables
-from hw3utils.problem1.experiments import GROWING
+from hw3utils.problem1.experiments import CONTROL, GROWING
 from hw3utils.problem1.figures import (
     BLUE,
     DARK_RED,
@@ -72,14 +72,15 @@ def _against_batch_size(
 def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
     """Draw training loss against epochs; below, each law minus the growing batch, seed by seed.
 
-    Mean and range over seeds; dotted lines end the stages.
+    Means over seeds, with the range of two arms above, and of all below; dotted lines end stages.
     """
     figure, panels = plt.subplots(2, 1, figsize=(7.5, 6.4), sharex=True, height_ratios=(4, 3))
     above, below = panels
     look_of = dict(zip(arms, cycle(LOOKS), strict=False))
     growing = over_seeds(arms[GROWING], "train_loss")
     for arm, results in arms.items():
-        draw_curve(above, results, "train_loss", arm, **look_of[arm])
+        banded = arm in (GROWING, CONTROL)  # seven bands cannot be told apart
+        draw_curve(above, results, "train_loss", arm, band=banded, **look_of[arm])
     for law in laws:
         draw_mean_and_range(below, over_seeds(arms[law], "train_loss") - growing, **look_of[law])
     below.axhline(0, color=look_of[GROWING]["color"])
@@ -87,8 +88,10 @@ def stage_curves(arms: Mapping[str, Results], laws: Sequence[str]) -> Figure:
     dotted_lines(panels, np.flatnonzero(np.diff(sizes)) + 1)
     mark_level(above, np.log(10), "guessing: ln 10")
     log_loss_axis(above, "training")
-    above.set_title("Training loss: mean and range over seeds")
-    below.set(title="Law minus growing batch, paired by seed", ylabel="difference (nats)")
+    above.set_title("Training loss: mean over seeds (bands: range, two arms)")
+    below.set(
+        title="Law minus growing batch, paired by seed (bands: range)", ylabel="difference (nats)"
+    )
     epoch_axis(below, "epoch (dotted: the end of a stage)")
     below.set_xlim(0, len(sizes))
     return framed(figure, above)
@@ -132,10 +135,12 @@ def same_noise(same_noise: Results, same_updates: Results) -> Figure:
     log_loss_axis(left, "validation")
     epoch_axis(left)
     left.set_title("The same ε/B: mean over seeds")
-    ends = tables.sweep_table(same_updates)
-    _against_batch_size(right, ends, "validation_loss", "one ε (right)", color=RED, marker="o")
+    ends, rate = tables.sweep_table(same_updates), same_updates[0].run.schedule.lr
+    _against_batch_size(
+        right, ends, "validation_loss", f"ε = {rate:.2g} (right)", color=RED, marker="o"
+    )
     right.set(ylabel="validation loss at the end (nats)", xmargin=0.15)
-    right.set_title("The same rate and number of updates")
+    right.set_title(f"ε = {rate:.2g}, equally many updates")
     return framed(figure, left, right)
 
 

@@ -40,7 +40,7 @@ CYCLICAL, BOTH_BOUNDS, TRAP = "cyclical", "cyclical, both bounds decay", "cyclic
 CONSTANT, ONE_CYCLE, ONE_CYCLE_MOMENTUM = "constant", "1cycle", "1cycle, momentum cycled"
 LINEAR = "linear decay"
 # The arms of 1.3.
-GROWING, SHRINKING, CONTROL = "batch size doubled", "learning rate halved", "neither (control)"
+GROWING, SHRINKING, CONTROL = "batch size doubled", "learning rate halved", "neither, batch size 32"
 ROOT, QUARTER = "rate divided by √2", "rate divided by 4"
 STABLE_GROWING, STABLE_CONTROL = "doubled from 64 on", "neither, batch size 64"
 EQUAL_EPOCHS = "cyclical, epochs of 1.3"
@@ -266,10 +266,9 @@ def _measured(
     title: str,
 ) -> list[dict[str, Any]]:
     """Return what a function of the training images gives for each task, in parallel and cached."""
-    keys = [sweeps.task_key(function, arguments, [train.checksum]) for arguments in tasks]
-    wanted = dict(zip(keys, tasks, strict=True))
-    found = sweeps.map_cached(function, wanted, [train.images, train.labels], title=title)
-    return [found[key] for key in keys]
+    shared, checksums = [train.images, train.labels], [train.checksum]
+    wanted = dict(enumerate(tasks))
+    return list(sweeps.map_cached(function, wanted, shared, checksums, title=title).values())
 
 
 def candidate_learning_rates(

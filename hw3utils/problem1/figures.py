@@ -16,11 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from hw3utils.problem1 import tables
-from hw3utils.problem1.learning_rates import LRBounds, RangeTest, mean_curve
+from hw3utils.problem1.learning_rates import (
+    PROGRESS,
+    LRBounds,
+    RangeTest,
+    fallen_to,
+    mean_curve,
+)
 from hw3utils.style import COLOURS, MARKERS
 from hw3utils.training.runs import FitResult
 
-BLUE, RED, GREEN, ORANGE = *COLOURS[:3], COLOURS[4]
+BLUE, RED, GREEN, ORANGE, LIGHT_BLUE = *COLOURS[:3], *COLOURS[4:6]
 GREY, LIGHT_GREY, DARK_RED = "#555555", "#BBBBBB", "#A00000"
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 1)))
 LOOKS = [
@@ -31,18 +37,31 @@ FAR = 15  # points of accuracy by which an arm that failed lies below the others
 Results = Sequence[FitResult]  # of one arm: a run for each seed
 
 
-def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
+def learning_rate_curve(asked: pd.DataFrame, extra: pd.DataFrame, bounds: LRBounds) -> Figure:
     """Draw training loss against learning rate; below, the share of seeds that failed.
 
-    ``sweep`` is a `tables.sweep_table`. The line is broken at rates where a seed failed.
+    ``asked`` is the `tables.sweep_table` of the rates off which ``bounds`` were read, ``extra``
+    that of others, which may be empty. Lines are broken at rates where a seed failed. The level
+    that decides is marked: `learning_rates.PROGRESS` of the way down to the lowest mean loss.
     """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.5, 5), sharex=True, height_ratios=(3, 1))
-    gathered = tables.by(sweep, "learning_rate")
-    rates, intact = gathered["learning_rate"], gathered["failed"] == 0
-    above.plot(rates, gathered["train_loss"].where(intact), color=BLUE, label="mean over seeds")
-    dots, hollow = ("learning_rate", "train_loss", "o"), {"color": RED, "fillstyle": "none"}
-    above.plot(*dots, data=sweep[~sweep["failed"]], color=BLUE, alpha=0.5, label="one run")
-    above.plot(*dots, data=sweep[sweep["collapsed"]], **hollow, label="one run, collapsed")
+    looks = (("", BLUE, "o", "-"), (", more rates", LIGHT_BLUE, "s", "--"))
+    for part, (which, colour, marker, style) in zip((asked, extra), looks, strict=True):
+        if len(part):
+            means = tables.by(part, "learning_rate")
+            intact = means["train_loss"].where(means["failed"] == 0)
+            line = {"color": colour, "linestyle": style, "label": f"mean over seeds{which}"}
+            above.plot(means["learning_rate"], intact, **line)
+            dots = {"color": colour, "alpha": 0.6, "label": f"one run{which}"}
+            above.plot("learning_rate", "train_loss", marker, data=part[~part["failed"]], **dots)
+    sweep = pd.concat([asked, extra])
+    hollow = {"color": RED, "fillstyle": "none", "label": "one run, collapsed"}
+    above.plot("learning_rate", "train_loss", "o", data=sweep[sweep["collapsed"]], **hollow)
+    means = tables.by(asked, "learning_rate")
+    learned = means[means["diverged"] == 0]["train_loss"]
+    if len(learned):
+        level = fallen_to(learned.iloc[0], learned.min(), PROGRESS)
+        mark_level(above, level, f"{100 * PROGRESS:.0f} % of the way down (ten rates)")
     above.axvspan(*bounds, color=GREEN, alpha=0.2, linewidth=0)
     look = {"color": "#006B4E", "fontsize": 9, "transform": above.get_xaxis_transform()}
     above.text(bounds.lr_min, 0.03, f"lr_min = {bounds.lr_min:.2g} ", ha="right", **look)
@@ -50,6 +69,8 @@ def learning_rate_curve(sweep: pd.DataFrame, bounds: LRBounds) -> Figure:
     mark_level(above, np.log(10), "guessing: ln 10")
     above.set(ylim=(0, 1.1 * above.get_ylim()[1]), ylabel="training loss (nats)", xscale="log")
     above.set_title("Training loss in the last epoch of runs at one constant learning rate")
+    gathered = tables.by(sweep, "learning_rate")
+    rates = gathered["learning_rate"]
     collapsed, diverged = 100 * gathered["collapsed"], 100 * gathered["diverged"]
     below.bar(rates, collapsed, 0.3 * rates, color=ORANGE, label="seeds that collapsed")
     below.bar(rates, diverged, 0.3 * rates, collapsed, color=DARK_RED, label="seeds that diverged")

@@ -20,6 +20,8 @@ from hw3utils.training import fingerprints, loop, networks
 from hw3utils.training.batches import accumulate_gradient, random_states_put_back
 from hw3utils.training.runs import Run
 
+PROGRESS = 0.9  # of the fall of a loss that a useful learning rate has made, at least
+
 
 class LRBounds(NamedTuple):
     """The bounds of a useful range of learning rates."""
@@ -193,7 +195,7 @@ def smith_bounds(rates: Sequence[float], losses: Sequence[float]) -> LRBounds:
     the lowest rate, down to its minimum.
     """
     rates, losses = _falling(rates, losses)
-    levels = (losses[0] - share * (losses[0] - losses[-1]) for share in (0.1, 0.9))
+    levels = (fallen_to(losses[0], losses[-1], progress) for progress in (0.1, 0.9))
     return LRBounds(*(float(rates[np.argmax(losses <= level)]) for level in levels))
 
 
@@ -207,7 +209,7 @@ RULES: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
 
 
 def suggest_lr_bounds(
-    learning_rates: Sequence[float], losses: Sequence[float], progress: float = 0.9
+    learning_rates: Sequence[float], losses: Sequence[float], progress: float = PROGRESS
 ) -> LRBounds:
     """Read lr_min and lr_max off a curve of training loss against learning rate.
 
@@ -234,7 +236,7 @@ def suggest_lr_bounds(
         raise ValueError("the loss only rises from the lowest learning rate on: try lower ones")
     if not values[best] < 0.99 * start:
         raise ValueError("no learning rate learned: the losses are all alike; try higher ones")
-    level = start - progress * (start - values[best])
+    level = fallen_to(start, values[best], progress)
     outside = np.flatnonzero(values > level)  # never empty: the lowest rate is at the start
     before = int(outside[outside < best][-1])
     last = int(min(outside[outside > best], default=len(rates))) - 1
@@ -243,6 +245,11 @@ def suggest_lr_bounds(
         return LRBounds(lr_max / 4, lr_max)
     crossing = _crossing(rates, values, before, level)
     return LRBounds(min(crossing, float(rates[before + 1])), lr_max)  # rounded, it may lie above
+
+
+def fallen_to(start: float, best: float, progress: float) -> float:
+    """Return the loss that has made a share of the way down from ``start`` to ``best``."""
+    return start - progress * (start - best)
 
 
 def _crossing(rates: np.ndarray, values: np.ndarray, before: int, level: float) -> float:

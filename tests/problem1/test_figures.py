@@ -21,7 +21,7 @@ from made_up import make_result
 LAPTOP = Problem1.for_profile("laptop")
 BOUNDS = LRBounds(0.002, 0.06)
 LAWS = (experiments.SHRINKING, experiments.ROOT, experiments.QUARTER)
-NAN = float("nan")
+NAN, NONE = float("nan"), pd.DataFrame()
 # Stopped early, in its third epoch and in its first.
 LATE, AT_ONCE = [2.0, 1.5, NAN], [NAN]
 
@@ -130,7 +130,7 @@ def test_every_figure_is_drawn_with_one_seed_and_with_many(seeds):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn = [
-            figures.learning_rate_curve(sweep(settings), BOUNDS),
+            figures.learning_rate_curve(sweep(settings), NONE, BOUNDS),
             figures.range_test_curve(tests, tables.rule_rates(tests)),
             figures.schedule_lines(rising, "made up", 10),
             figures.train_and_validation(schedules[experiments.CYCLICAL], "made up"),
@@ -150,7 +150,7 @@ def test_every_figure_is_drawn_with_one_seed_and_with_many(seeds):
 def test_a_diverged_rate_is_counted_below_and_has_no_dot_above():
     settings = Problem1.for_profile("smoke", sweep_seeds=2)
     failing = [(8, 1), (9, 0), (9, 1)]
-    figure = figures.learning_rate_curve(sweep(settings, failing), BOUNDS)
+    figure = figures.learning_rate_curve(sweep(settings, failing), NONE, BOUNDS)
     above, below = figure.axes
     mean, dots = above.lines[:2]
     assert len(dots.get_xdata()) == 20 - len(failing)
@@ -160,11 +160,23 @@ def test_a_diverged_rate_is_counted_below_and_has_no_dot_above():
 
 
 def test_a_collapsed_run_is_hollow_and_no_part_of_the_line():
-    figure = figures.learning_rate_curve(sweep(Problem1.for_profile("smoke")), BOUNDS)
+    figure = figures.learning_rate_curve(sweep(Problem1.for_profile("smoke")), NONE, BOUNDS)
     mean, _, hollow = figure.axes[0].lines[:3]
     assert hollow.get_xdata().tolist() == pytest.approx([10.0])
     assert hollow.get_fillstyle() == "none"
     assert np.isnan(mean.get_ydata()[-1])
+
+
+def test_rates_beside_those_asked_for_have_a_line_of_their_own_and_do_not_move_the_level():
+    asked = sweep(Problem1.for_profile("smoke"))
+    extra = asked.assign(train_loss=0.1, collapsed=False, failed=False)
+    figure = figures.learning_rate_curve(asked, extra, BOUNDS)
+    assert {"mean over seeds", "mean over seeds, more rates", "one run, more rates"} <= {
+        *legend(figure)
+    }
+    levels = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    assert levels[0] == pytest.approx(2.3 - 0.9 * (2.3 - 0.4))
+    assert "90 % of the way down (ten rates)" in written(figure.axes[0])
 
 
 def test_rules_that_lie_close_have_labels_apart():
@@ -241,7 +253,7 @@ def test_no_figure_stops_where_all_runs_but_one_diverged():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         drawn = [
-            figures.learning_rate_curve(sweep(settings, most), BOUNDS),
+            figures.learning_rate_curve(sweep(settings, most), sweep(settings, most), BOUNDS),
             figures.train_and_validation(schedules[experiments.CYCLICAL], "made up"),
             figures.validation_by_arm(
                 schedules, tables.differences(scores, "validation_accuracy", pairs), "made up"

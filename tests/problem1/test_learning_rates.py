@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from torch import nn
 
 from hw3utils.problem1 import learning_rates
@@ -137,7 +137,6 @@ def test_an_optimiser_of_another_network_is_refused(train, scale):
 losses_of_a_curve = st.lists(st.floats(0.01, 9), min_size=1, max_size=30)
 
 
-@settings(deadline=None)
 @given(half=losses_of_a_curve, window=st.integers(1, 15))
 def test_smoothing_does_not_shift_a_symmetric_curve(half, window):
     """Nor by one place: a running average would have its valley at too high a rate."""
@@ -225,7 +224,6 @@ curves_over_rising_rates = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(losses=curves_over_rising_rates)
 def test_no_rule_reads_a_rate_beyond_the_minimum(losses):
     """Or it says that there is no valley to read; whatever diverged, and wherever."""
@@ -240,7 +238,6 @@ def test_no_rule_reads_a_rate_beyond_the_minimum(losses):
         assert 0 < found <= min(finite)[1], f"{name}: beyond the minimum"
 
 
-@settings(deadline=None)
 @given(losses=losses_of_a_curve, beyond=losses_of_a_curve, factor=st.floats(0.1, 10))
 def test_what_comes_after_the_minimum_changes_no_rule(losses, beyond, factor):
     losses = [9.5, 9.4, *losses, 0.001]
@@ -250,7 +247,6 @@ def test_what_comes_after_the_minimum_changes_no_rule(losses, beyond, factor):
         assert rule(rates, [*losses, *beyond]) == expected, name
 
 
-@settings(deadline=None)
 @given(losses=losses_of_a_curve, factor=st.sampled_from([0.125, 4.0]))
 def test_other_units_of_loss_and_rate_change_no_rule(losses, factor):
     """Factors that a computer multiplies without rounding."""
@@ -322,7 +318,6 @@ curves = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(curve=curves, seed=st.integers(0, 99))
 def test_any_curve_gives_sound_bounds_in_any_order_or_a_clear_error(curve, seed):
     rates, losses = map(list, zip(*curve, strict=True))

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from hw3utils.problem1 import answers, batch_size_answers, experiments, tables
 from hw3utils.problem1.learning_rates import LRBounds
@@ -41,6 +42,7 @@ def stage_arms(noise, seeds=5, root=0.0, quarter=0.0, halved=0.0):
 def made_up_scores(seeds=5, growing=0.90, cyclical=0.91):
     arms = {
         experiments.GROWING: growing,
+        experiments.SHRINKING: growing,
         experiments.STABLE_GROWING: cyclical,
         experiments.EQUAL_EPOCHS: cyclical,
         experiments.CONTROL: 0.5,
@@ -57,7 +59,8 @@ def made_up_scores(seeds=5, growing=0.90, cyclical=0.91):
 def test_halving_is_the_law_only_where_it_beats_both_wrong_laws():
     right = stage_arms(0.002, root=0.05, quarter=-0.05)
     answer = batch_size_answers.answer_batch_size(right, made_up_scores())
-    assert answer.alike is True and "halving the rate acts most like" in answer.text
+    assert answer.alike is True and "halving the rate acts most like" in answer.verdict
+    assert answer.text.startswith(f"**{answer.verdict}**")
     assert answer.laws["halved"].mean < 0.005 < 0.04 < answer.laws["√2"].mean
     doubled = answer.laws["doubled"]
     assert doubled.mean == pytest.approx(answer.laws["halved"].mean, rel=0.5)
@@ -67,10 +70,10 @@ def test_halving_is_the_law_only_where_it_beats_both_wrong_laws():
     assert answer.accuracy_difference == pytest.approx(-0.01)
     for wrong in ({"root": 0.0, "quarter": 0.05}, {"root": 0.05, "quarter": 0.0}):
         as_good = batch_size_answers.answer_batch_size(stage_arms(0.002, **wrong), made_up_scores())
-        assert as_good.alike is None and "cannot be told" in as_good.law_text
+        assert as_good.alike is None and "doubling the batch cannot be told" in as_good.verdict
     rival = stage_arms(0.002, halved=0.03, root=0.0, quarter=0.06)
     no = batch_size_answers.answer_batch_size(rival, made_up_scores())
-    assert no.alike is False and no.law_text.startswith("**No: “rate divided by √2”")
+    assert no.alike is False and "“rate divided by √2” is nearer" in no.verdict
 
 
 def test_on_pure_noise_the_rule_hardly_ever_finds_a_law():
@@ -91,9 +94,9 @@ def test_on_pure_noise_the_rule_hardly_ever_finds_a_law():
 
 def test_one_seed_says_that_it_cannot_tell():
     answer = batch_size_answers.answer_batch_size(stage_arms(0.002, seeds=1), made_up_scores(1))
-    assert answer.alike is None and answer.law_text.startswith("**With one seed it cannot be told")
+    assert answer.alike is None and answer.verdict.startswith("With one seed it cannot be told")
     assert math.isnan(answer.laws["doubled"].mean) and math.isnan(answer.accuracy_low)
-    assert "cannot be told apart" in answer.accuracy_text and "nan" not in answer.text
+    assert "cannot be told from the cyclical" in answer.verdict and "nan" not in answer.text
 
 
 def test_a_control_that_loses_what_it_learned_is_counted():
@@ -103,8 +106,12 @@ def test_a_control_that_loses_what_it_learned_is_counted():
     lost_at_once = make_result(arms[experiments.CONTROL][2].run, [math.nan], diverged=True)
     arms[experiments.CONTROL][2] = lost_at_once
     answer = batch_size_answers.answer_batch_size(arms, made_up_scores())
-    assert "Of the 5 runs" in answer.control_text
+    assert "of the 5 runs" in answer.control_text
     assert "1 diverged, and in 1 the loss ended" in answer.control_text
+    assert "None of the runs with less noise did" in answer.control_text
+    arms[experiments.GROWING][0] = make_result(arms[experiments.GROWING][0].run, lost)
+    answer = batch_size_answers.answer_batch_size(arms, made_up_scores())
+    assert "so did 1 of the 15 runs with less noise" in answer.control_text
 
 
 @pytest.mark.parametrize(
@@ -125,6 +132,19 @@ def test_a_schedule_wins_loses_or_cannot_be_told(other, words):
     assert words.split(":")[0] in text and text.count("points") == 6
     one = answers.schedule_answer(validated[validated["seed"] == 0])
     assert "cannot be told" in one and "points" not in one
+
+
+@pytest.mark.parametrize(("fall", "words"), [(0.1, "falls faster"), (-0.1, "falls no faster")])
+def test_what_the_loss_does_while_the_rate_falls_is_read_off_the_epochs(fall, words):
+    run = Run("lenet5", Constant(0.01), epochs=5)
+    rates = torch.tensor([0.1, 0.2, 0.2, 0.3, 0.3, 0.2, 0.1, 0.2, 0.2, 0.1], dtype=torch.float64)
+    losses = [2.0, 1.0, 1.0 - fall, 1.0 - fall, 1.0 - 2 * fall]  # up, up, down, up, down
+    found = replace(make_result(run, losses), learning_rates=rates)
+    found.history["updates"] = 2
+    text = answers.cycle_answer([found])
+    assert words in text
+    assert f"{-fall:+.3f} nats in epochs in which the rate falls".replace("-", "−") in text
+    assert "Too few epochs" in answers.cycle_answer([replace(found, learning_rates=0 * rates)])
 
 
 def test_an_interval_is_told_from_its_sign():
