@@ -198,14 +198,25 @@ def methods(found: dict[str, Any]) -> str:
 def left_answer(rpn: dict[str, Any]) -> str:
     """Return what suppression at 0.7 leaves of all boxes, and what the network says of them."""
     left = {name: mean(counts) for name, counts in rpn["left"]["0.7"].items()}
+    on_objects = sum(row["objects"] * row["0.7"] for row in rpn["fired"]) / rpn["unseen_images"]
     paper = 2_000  # proposals in training (Ren et al. 2015, Sec. 3.3)
     more = "more than the paper's" if left["kept"] > paper else "not more than the paper's"
     return (
         f"At 0.7 the {rpn['anchors']:,} boxes of a canvas become {left['uncut']:,.0f}, the best "
-        f"{BEFORE:,} of them {left['kept']:,.0f}. That is {more} {paper:,}; what is over is cut by "
-        f"score. **The network itself calls {1 - left['fired'] / left['kept']:.1%} of them "
-        f"background**: {left['fired']:,.0f} have a score above 0.5. (It can be wrong: boxes below "
-        "0.5 find objects too.)"
+        f"{BEFORE:,} of them {left['kept']:,.0f}. That is {more} {paper:,} (for other images and "
+        f"anchors); the lowest-scored are cut. **The network itself calls "
+        f"{1 - left['fired'] / left['kept']:.1%} of them background**: {left['fired']:,.0f} have a "
+        f"score above 0.5, of which at most {on_objects:,.0f} lie on an object (IoU at least 0.5)."
+    )
+
+
+def fired_answer(rpn: dict[str, Any]) -> str:
+    """Return how many boxes fire for large and for small objects, from the rows of `fired`."""
+    small, large = rpn["fired"][0], rpn["fired"][-1]
+    return (
+        f"Of the largest objects' {large['fired']:.1f} boxes on average, suppression at 0.7 leaves "
+        f"{large['0.7']:.1f}, at 0.3 {large['0.3']:.1f}; for {small['none']:.0%} of the smallest "
+        f"no box fires."
     )
 
 
@@ -213,26 +224,23 @@ def recall_answer(rpn: dict[str, Any]) -> str:
     """Return which arm finds more objects, and which threshold at few proposals and at many."""
     counts = rpn["counts"]
     lines = [
-        f"With {AT} proposals, does suppression at 0.7 find more objects (the last two have it, "
-        "too)?\n"
+        f"With {AT} proposals, suppression at 0.7 (also used in the last two) finds, compared "
+        "with:\n"
     ]
     others = [f"suppression at {threshold}" for threshold in measures.THRESHOLDS[:-1]]
     for other in (*others, measures.NONE, measures.SHUFFLED, measures.UNTRAINED):
-        lines.append(f"- Than {other}: {compared(rpn, 'suppression at 0.7', other)}")
+        lines.append(f"- {other}: {compared(rpn, 'suppression at 0.7', other)}")
 
-    def share(arm: str, at: int, overlap: float = 0.5) -> float:
-        return mean(seed[at] for seed in rpn["recall"][arm][str(overlap)])
+    def share(arm: str, at: int) -> float:
+        return mean(seed[at] for seed in rpn["recall"][arm]["0.5"])
 
     arms = [f"suppression at {threshold}" for threshold in measures.THRESHOLDS]
     few, many = (max(arms, key=lambda arm, at=at: share(arm, at)) for at in (0, -1))
     lines.append(
-        f"\nOf the thresholds {few.split()[-1]} finds most with {counts[0]:,} proposals, "
+        f"\nThreshold {few.split()[-1]} finds most with {counts[0]:,} proposals, "
         f"{many.split()[-1]} with {counts[-1]:,}. A low threshold spends few places on copies, "
         f"but drops boxes that fit better than the first. With {counts[-1]:,} boxes recall says "
-        f"little: scores in random order find {share(measures.SHUFFLED, -1):.0%}. Where a "
-        f"tight box is asked for (IoU 0.7), {counts[-1]:,} boxes find "
-        f"{share(arms[-1], -1, 0.7):.0%} of the objects after suppression at 0.7, and "
-        f"{share(measures.NONE, -1, 0.7):.0%} without it."
+        f"little: scores in random order find {share(measures.SHUFFLED, -1):.0%}."
     )
     return "\n".join(lines)
 

@@ -92,17 +92,19 @@ def train_proposal_networks(garments: Splits, settings: Problem2) -> TrainedNetw
     """
     parts = [part.images for part in garments]
     checksums = [part.checksum for part in garments]
-    runs = [
-        ProposalRun(seed, settings.rpn_canvases, settings.rpn_epochs)
+    runs = {
+        seed: ProposalRun(seed, settings.rpn_canvases, settings.rpn_epochs)
         for seed in range(settings.rpn_seeds)
-    ]
-    tasks = {sweeps.task_key(train_network, (run,), checksums[:2]): (run,) for run in runs}
-    trained = sweeps.map_cached(train_network, tasks, parts[:2], title="proposal networks")
-    tasks = {}
-    for run, result in zip(runs, trained.values(), strict=True):
-        task = (result["state"], run.seed, settings.unseen_canvases)
-        tasks[sweeps.task_key(measure_network, task, checksums[2:])] = task
-    measured = sweeps.map_cached(measure_network, tasks, parts[2:], title="proposals measured")
+    }
+    trained = sweeps.map_cached(
+        train_network, {seed: (run,) for seed, run in runs.items()}, parts[:2], checksums[:2],
+        title="proposal networks",
+    )  # fmt: skip
+    measured = sweeps.map_cached(
+        measure_network,
+        {seed: (trained[seed]["state"], seed, settings.unseen_canvases) for seed in runs},
+        parts[2:], checksums[2:], title="proposals measured",
+    )  # fmt: skip
     return TrainedNetworks(list(trained.values()), list(measured.values()))
 
 

@@ -113,7 +113,7 @@ def _input(args: tuple, kwargs: dict[str, Any]) -> Tensor:
 def _checked_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
     """Return the input shape as a tuple, or refuse it."""
     shape = tuple(input_shape)
-    if len(shape) != 3 or any(not isinstance(n, int) or n < 1 for n in shape):
+    if len(shape) != 3 or any(type(n) is not int or n < 1 for n in shape):
         raise ValueError(
             f"input_shape={shape}: expected channels, height and width as three positive integers, "
             "such as (3, 224, 224)"

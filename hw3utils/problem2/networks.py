@@ -7,7 +7,6 @@ for looking at, not for training. `layers.layer_table` counts them.
 from collections import OrderedDict
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 # Columns: number of convolutions, channels. Simonyan & Zisserman 2015, Table 1, column E.
@@ -178,8 +177,10 @@ class RegionProposalHead(nn.Module):
 
 def torchvision_network(name: str) -> nn.Module:
     """Return torchvision's own network of that name, or raise its ValueError if there is none."""
+    from torchvision.models import get_model  # a second's work, which not every command needs
+
     with torch.device("meta"):
-        return torchvision.models.get_model(name, weights=None)
+        return get_model(name, weights=None)
 
 
 def _conv(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:

@@ -239,4 +239,4 @@ def _minus(value: float) -> str:
 
 
 def _corners(box: Tensor) -> str:
-    return "(" + ", ".join(f"{value:.0f}" for value in box.tolist()) + ")"
+    return "(" + ", ".join(f"{value:.2f}" for value in box.tolist()) + ")"

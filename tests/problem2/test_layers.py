@@ -258,6 +258,7 @@ def test_vgg_keeps_no_more_than_resnet_for_the_backward_pass():
         (lambda: layer_table(vgg19(), (3, 224)), "three positive integers"),
         (lambda: layer_table(vgg19(), (3, 0, 224)), "three positive integers"),
         (lambda: layer_table(vgg19(), (3, 224.0, 224)), "three positive integers"),
+        (lambda: layer_table(vgg19(), (3, 224, True)), "three positive integers"),
         (lambda: layer_table(vgg19(), (1, 224, 224)), "conv1_1 expects 3 channels and got 1"),
         (lambda: layer_table(alexnet(), (3, 9, 9)), "conv1: its kernel of 11 is larger"),
         (lambda: layer_table(alexnet(), (3, 30, 227)), "pool2: its kernel of 3 is larger"),

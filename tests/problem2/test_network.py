@@ -134,9 +134,18 @@ def test_a_network_that_knows_everything_finds_everything_with_one_box_each():
     assert len(kept) < 3 * objects
     assert len(example.hundred) == 100 and len(example.handful) % 3 == 0
     assert torch.equal(
-        measures.ranked(example.proposals.clipped, scores, 0.7)[1],
+        measures.ranked(example.proposals.clipped, scores, 0.7),
         propose(ANCHORS, scores, offsets, (256, 256)).kept,
     )
+
+
+def test_a_step_that_changes_nothing_has_no_panel():
+    canvas = scenes.compose(NOISE, generator(8))
+    example = measures.proposal_example(Oracle(canvas.objects), canvas)
+    box = ANCHORS[answers.followed(example)]
+    steps = {"anchor": box, "decoded": box + 2, "clipped": box + 2}
+    assert len(figures.proposal(example, steps).axes) == 2
+    assert len(figures.proposal(example, steps | {"clipped": box + 1}).axes) == 3
 
 
 def test_the_boxes_to_follow_by_hand_hold_one_that_is_dropped_and_one_that_stays():
@@ -184,7 +193,8 @@ def test_measuring_tells_training_from_none_and_a_second_run_trains_nothing(tmp_
     assert said.startswith("**Methods.** 5 networks") and said.endswith("n = 5.")
     assert f"{settings.rpn_canvases} canvases of 256×256" in said
     assert len(figures.objectness(five.measured).axes[1].lines[0].get_xdata()) == rpn["objects"]
-    for text in (answers.left_answer(of_five["rpn"]), answers.recall_answer(of_five["rpn"])):
+    for say in (answers.left_answer, answers.recall_answer, answers.fired_answer):
+        text = say(of_five["rpn"])
         assert "nan" not in text and "%" in text
 
     def refuse(*_):

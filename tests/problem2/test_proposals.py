@@ -46,7 +46,7 @@ def random_boxes(count, seed, side=100.0):
     return torch.cat([corner, corner + 4 + torch.rand(count, 2, generator=generator) * side], dim=1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(box_sets(), st.data())
 def test_suppression_equals_torchvision_ties_included(boxes, data):
     scores = torch.tensor(
@@ -72,7 +72,6 @@ def test_suppression_of_nothing_is_nothing():
     assert result.kept.shape == (0,) and result.steps == ()
 
 
-@settings(deadline=None)
 @given(box_sets(smallest=1), st.floats(0, 1))
 def test_the_steps_tell_the_whole_story(boxes, threshold):
     """Each box is kept or suppressed exactly once, and each suppression has its reason."""
@@ -92,7 +91,6 @@ def test_the_steps_tell_the_whole_story(boxes, threshold):
     assert (kept <= threshold).all()
 
 
-@settings(deadline=None)
 @given(box_sets(), box_sets())
 def test_iou_equals_torchvision(first, second):
     expected = ops.box_iou(first, second).nan_to_num(0.0)  # two boxes of area 0: 0/0
@@ -150,7 +148,6 @@ def test_box_coding_equals_torchvision():
     torch.testing.assert_close(decode(wild, anchors), coder.decode_single(wild, anchors))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_decoding_undoes_encoding(seed):
     boxes, anchors = random_boxes(20, seed).double(), random_boxes(20, seed + 1).double()
@@ -168,7 +165,6 @@ def test_a_wild_offset_does_not_overflow():
     assert float(box[0, 2] - box[0, 0]) == pytest.approx(1000)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_clipping_equals_torchvision(seed):
     boxes = random_boxes(30, seed) * 2 - 100

@@ -37,7 +37,7 @@ def stacks(draw):
     return layers
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stacks())
 def test_the_formula_gives_what_gradients_measure(layers):
     last = receptive_field(layers).iloc[-1]
@@ -50,7 +50,7 @@ def test_the_short_formula_is_the_recursion_with_stride_one(depth, kernel):
     assert stacked_receptive_field(depth, kernel) == receptive_field(layers)["size"].iloc[-1]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(stacks())
 def test_start_is_the_centre_of_the_first_output(layers):
     """The first output's field, with the padding that it sees, is centred on ``start``."""

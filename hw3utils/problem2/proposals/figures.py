@@ -4,7 +4,7 @@ Images are H×W×3 or H×W uint8; boxes are rows (x1, y1, x2, y2) in their pixel
 """
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import compress, pairwise, product
 from typing import Any
 
 import numpy as np
@@ -112,8 +112,11 @@ def canvases(examples: Sequence[ProposalExample], count: int = 10) -> Figure:
 def proposal(example: ProposalExample, steps: dict[str, Tensor]) -> Figure:
     """Draw how one anchor becomes a proposal: a panel for each named step, with the box before.
 
-    The steps' boxes have 4 corners.
+    The steps' boxes have 4 corners; one that changes nothing has no panel.
     """
+    boxes = [*steps.values()]
+    changes = [True] + [not torch.equal(*pair) for pair in pairwise(boxes)]
+    steps = dict(compress(steps.items(), changes))
     size = (3.3 * len(steps), 4.1)
     figure, axes = plt.subplots(1, len(steps), figsize=size, squeeze=False)
     before = []
@@ -185,8 +188,8 @@ def training(histories: Sequence[dict[str, list[float]]]) -> Figure:
                 axis.plot(history["update"], history[name], color=colour, linewidth=1.0)
         axis.set(title=words, xlabel="weight updates", ylabel="loss (log scale)", yscale="log")
     lines = {
-        "training canvases": {"color": COLOURS[0]},
-        "canvases of unseen garments": {"color": COLOURS[1]},
+        "training canvases (a line for each network)": {"color": COLOURS[0]},
+        "canvases of unseen garments (likewise)": {"color": COLOURS[1]},
     }
     _legend(figure, lines)
     return figure
@@ -227,7 +230,7 @@ def objectness(measured: Sequence[dict[str, Any]]) -> Figure:
         counts = np.mean([result["histogram"][name] for result in measured], axis=0)
         left.stairs(counts, np.linspace(0, 1, len(counts) + 1), color=colour, linewidth=2)
     left.set(title="Boxes left at 0.7, by objectness", xlabel="objectness", yscale="log")
-    left.set_ylabel("boxes, mean over networks (log)")
+    left.set_ylabel("boxes on all canvases,\nmean over networks (log scale)")
     sides = [row["side"] for row in measured[0]["objects"]]  # the same objects for each seed
     before, after = (
         np.mean([[count(row) for row in result["objects"]] for result in measured], axis=0)
@@ -237,7 +240,7 @@ def objectness(measured: Sequence[dict[str, Any]]) -> Figure:
         right.plot(sides, fired, ".", color=colour, markersize=3.5, alpha=0.5)
     right.set_yscale("symlog", linthresh=1)
     right.set(title="Boxes that fire for one object", xlabel="object's longer side [pixels]")
-    right.set_ylabel("boxes, mean over networks (log above 1)")
+    right.set_ylabel("boxes, mean over networks\n(log scale above 1)")
     right.set_ylim(bottom=-0.2)
     lines = {
         "on no object (IoU < 0.5)": {"color": looks["background"]},

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision import ops
 
 from hw3utils.problem2.proposals import scenes
 from hw3utils.problem2.proposals.boxes import clip_boxes, decode, iou
@@ -43,16 +42,20 @@ def found(boxes: Tensor, objects: Tensor, overlap: float) -> list[int]:
     return [int(near[:count].any(dim=0).sum()) for count in COUNTS]
 
 
-def ranked(boxes: Tensor, scores: Tensor, threshold: float | None) -> tuple[Tensor, Tensor]:
-    """Return the indices of the best boxes, and of those that suppression leaves, best first.
+def ranked(boxes: Tensor, scores: Tensor, threshold: float | None) -> Tensor:
+    """Return the indices of those of the best boxes that suppression leaves, best first.
 
     With torchvision's suppression, which gives the same as ours in less time; None suppresses
     nothing.
     """
     best = best_boxes(boxes, scores, BEFORE)
-    if threshold is None:
-        return best, best
-    return best, best[ops.nms(boxes[best], scores[best], threshold)]
+    return best if threshold is None else best[_left_by_nms(boxes[best], scores[best], threshold)]
+
+
+def _left_by_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    from torchvision.ops import nms  # a second's work, which not every command needs
+
+    return nms(boxes, scores, threshold)
 
 
 @fingerprints.task
@@ -83,11 +86,11 @@ def measure_network(
         shuffled = scores[torch.randperm(len(scores), generator=generator)]
         early_scores, early_offsets = answers(untrained, canvas)
         early = clip_boxes(decode(early_offsets, anchors), *_CANVAS)
-        kept = {t: ranked(boxes, scores, t)[1] for t in THRESHOLDS}
+        kept = {t: ranked(boxes, scores, t) for t in THRESHOLDS}
         order = {f"suppression at {t}": boxes[indices] for t, indices in kept.items()}
-        order[NONE] = boxes[ranked(boxes, scores, None)[1]]
-        order[SHUFFLED] = boxes[ranked(boxes, shuffled, 0.7)[1]]
-        order[UNTRAINED] = early[ranked(early, early_scores, 0.7)[1]]
+        order[NONE] = boxes[ranked(boxes, scores, None)]
+        order[SHUFFLED] = boxes[ranked(boxes, shuffled, 0.7)]
+        order[UNTRAINED] = early[ranked(early, early_scores, 0.7)]
         for arm, overlaps in hits.items():
             for overlap, counts in overlaps.items():
                 more = found(order[arm], canvas.objects, overlap)
@@ -95,7 +98,7 @@ def measure_network(
         for threshold, indices in kept.items():
             left[threshold]["kept"] += len(indices)
             left[threshold]["fired"] += int((scores[indices] > HALF).sum())
-            left[threshold]["uncut"] += len(ops.nms(boxes, scores, threshold))
+            left[threshold]["uncut"] += len(_left_by_nms(boxes, scores, threshold))
         near = iou(boxes, canvas.objects)
         objects += _fired(canvas.objects, near, scores, kept)
         on_object = near[kept[0.7]].max(dim=1).values >= HALF
