@@ -109,13 +109,17 @@ def best_rates_words(tuned: pd.DataFrame, last: pd.Series, n_validation: int) ->
     order = tuned.sort_values(["diverged", "validation"], ascending=[True, False])
     best, second = order.iloc[0], order.iloc[1]
     ahead = round((best["validation"] - second["validation"]) * n_validation)
+    # Two standard errors of the difference, as if the networks' mistakes were independent.
+    chance = 2 * np.sqrt(2 * n_validation * best["validation"] * (1 - best["validation"]))
+    outcome = OUTCOMES[best["learning_rate"] == 0.01] if ahead > chance else "undecided"
     lowest = best["learning_rate"] == order["learning_rate"].min()
     at_edge = " It is the lowest that was tried." if lowest else ""
     larger = last["learning_rate"] > best["learning_rate"]
     return (
         f"Best on validation images: learning rate {best['learning_rate']:g}{mark(best)}, "
-        f"{OUTCOMES[best['learning_rate'] == 0.01]}, ahead of {second['learning_rate']:g} by "
-        f"{ahead} of {n_validation:,} images.{at_edge}\nThe last layer's best rate is "
+        f"ahead of {second['learning_rate']:g} by {ahead} of {n_validation:,} images "
+        f"(expected was 0.01; below {chance:.0f} images chance may decide): {outcome}.{at_edge}"
+        f"\nThe last layer's best rate is "
         f"{last['learning_rate']:g}, {'' if larger else 'not '}larger: {OUTCOMES[larger]}."
     )
 
@@ -166,6 +170,28 @@ def verdict(tuned: pd.Series, last: pd.Series, difference: Mapping[str, Any]) ->
     return Verdict(winner["approach"], float(winner["learning_rate"]), dict(difference), lost)
 
 
+def why_words(
+    tuned: pd.Series, last: pd.Series, optimum: float, difference: Mapping[str, Any]
+) -> str:
+    """Say whether a better trained last layer could have reached finetuning's accuracy.
+
+    ``tuned`` and ``last`` are rows of `tables.best_row`, ``difference`` their row of
+    `tables.differences`; ``optimum`` is the test accuracy of the last layer's penalised optimum
+    (see `training.linear.optimal_head`) on as many images. Empty where finetuning does not win.
+    """
+    if told(difference) != 1:
+        return ""
+    rest = (
+        "training the last layer better is unlikely to close the gap, which leaves the features"
+        if optimum < tuned["test"]
+        else "a last layer that is trained better can do as well"
+    )
+    return (
+        f"Why? On the test images the last layer has {last['test']:.1%} as trained here, at its "
+        f"penalised optimum (one seed) {optimum:.1%}, and finetuning {tuned['test']:.1%}: {rest}."
+    )
+
+
 def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) -> str:
     """Return what became of the predictions about BatchNorm's statistics, a line for each.
 
@@ -185,12 +211,23 @@ def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) ->
     ]
     lines = [prediction_words(row, signs) for row, signs in expected]
     at_size = (moved["images"] == size.images) & (moved["epochs"] == size.epochs)
-    trained = moved[at_size & (moved["approach"] == PROBE_TRAINED)].iloc[0]
+    frozen, trained = (
+        moved[at_size & (moved["approach"] == approach)].iloc[0]
+        for approach in (PROBE_FROZEN, PROBE_TRAINED)
+    )
     lines.append(
         f"with trained statistics the weights moved by {trained['weights']:.2%} of their length, "
         f"BatchNorm's means by {trained['running_mean']:.0%} and variances by "
-        f"{trained['running_var']:.0%}, the features by {trained['features']:.0%}"
+        f"{trained['running_var']:.0%}, the features by {trained['features']:.0%}; with frozen "
+        f"ones the features moved by {frozen['features']:.0%}"
     )
+    random_layer = [row for row in rows if row["first"].startswith(HEAD_FROZEN)]
+    if random_layer and told(rows[2]) == 1:
+        lines.append(
+            "so freezing the statistics helps with a random last layer, too (one seed)"
+            if told(random_layer[0]) == 1
+            else "a gain from freezing the statistics with a random last layer is not shown"
+        )
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -255,6 +292,7 @@ def record(
 def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
     """Return question, points, answer and the start of its heading: the report's first page."""
     official, protocol = found["official_images"], found["protocol"]
+    judges = found["images"]["validation"]
     finetuned, last_layer = (
         {float(rate): score for rate, score in found[name].items()}
         for name in ("finetune", "last_layer")
@@ -264,9 +302,9 @@ def report_rows(found: dict[str, Any]) -> list[tuple[str, int, str, str]]:
          f"{official['train and validation']:,} images for training and validation, "
          f"{official['test']:,} for testing, seen at {found['image_size']} px.", "3.1a"),
         ("3.1b", 6, f"{protocol['images']:,} images, {protocol['epochs']} epochs, learning rate "
-         f"0.001: {_score(finetuned[0.001])}.", "3.1b and 3.1c"),
-        ("3.1c", 6, _best(finetuned), "3.1b and 3.1c"),
-        ("3.2a", 6, f"{protocol['images']:,} images: {_best(last_layer)}", "3.2a"),
+         f"0.001: test accuracy {_score(finetuned[0.001])}.", "3.1b and 3.1c"),
+        ("3.1c", 6, _best(finetuned, judges), "3.1b and 3.1c"),
+        ("3.2a", 6, f"{protocol['images']:,} images. {_best(last_layer, judges)}", "3.2a"),
         ("3.2b", 3, _which_wins(found), "3.2b"),
     ]  # fmt: skip
 
@@ -301,12 +339,17 @@ def _longer_runs(found: dict[str, Any]) -> str:
 
 
 def _score(score: dict[str, Any]) -> str:
-    spread = "" if score["test_sd"] is None else f" ± {score['test_sd']:.3f}"
-    return f"test accuracy {score['test']:.3f}{spread}{mark(score)}"
+    spread = "" if pd.isna(score["test_sd"]) else f" ± {score['test_sd']:.3f}"
+    return f"{score['test']:.3f}{spread}{mark(score)}"
 
 
-def _best(scores: dict[float, dict[str, Any]]) -> str:
+def _best(scores: dict[float, dict[str, Any]], judges: int) -> str:
+    """Return the best rate, by how many validation images it is ahead, and each rate's score."""
     alive = {rate: score for rate, score in scores.items() if not score["diverged"]} or scores
-    best = max(alive, key=lambda rate: alive[rate]["validation"])
+    best, *others = sorted(alive, key=lambda rate: alive[rate]["validation"], reverse=True)
     each = "; ".join(f"{rate:g}: {_score(score)}" for rate, score in scores.items())
-    return f"{each}. Best on validation images: {best:g}."
+    lead = ""
+    if others:
+        apart = alive[best]["validation"] - alive[others[0]]["validation"]
+        lead = f", ahead of {others[0]:g} by {round(judges * apart)} of {judges:,}"
+    return f"Best on validation images: {best:g}{lead}. Test accuracies: {each}."

@@ -74,13 +74,13 @@ def crossing(
             "is better than the last layer alone with every number of training images that was "
             f"run, {min(found):,} to {max(found):,}"
             if len(above) == len(found)
-            else f"is told to be better than the last layer alone from {high:,} training images "
+            else f"is clearly better than the last layer alone from {high:,} training images "
             "on, and worse with no number that was run"
         )
         return Crossing(approach, low, high, None, reason)
     if high is None:
         reason = (
-            f"is not told to be better than the last layer alone with up to {max(found):,} "
+            f"is not clearly better than the last layer alone with up to {max(found):,} "
             "training images"
         )
         return Crossing(approach, low, high, None, reason)

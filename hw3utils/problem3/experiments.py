@@ -227,22 +227,20 @@ def compare_gradients(
     What was measured is kept: a run that is resumed goes on in the arithmetic in which it began.
     """
     images = setup.drawn(min(len(setup.parts.train), batches * settings.batch_size), 0)
-    keys, tasks = {}, {}
-    for approach in (ALL_LAYERS, PROBE_FROZEN):
-        start = tuple(head) if approach == PROBE_FROZEN else None
-        given = (setup.base.weights, start, setup.scale, images.num_classes, settings.batch_size)
-        checksums = [setup.base.digest, images.checksum]
-        key = keys[approach] = sweeps.task_key(_compare_gradients, given, checksums)
-        tasks[key] = given
+    tasks = {
+        approach: (setup.base.weights, start, setup.scale, images.num_classes, settings.batch_size)
+        for approach, start in ((ALL_LAYERS, None), (PROBE_FROZEN, tuple(head)))
+    }
     found = sweeps.map_cached(
         _compare_gradients,
         tasks,
         [images.images, images.labels],
+        [setup.base.digest, images.checksum],
         title="arithmetic",
         n_jobs=workers.processes(),
         cache_dir=cache_dir,
     )
-    return {approach: Arithmetic(**found[key]) for approach, key in keys.items()}
+    return {approach: Arithmetic(**compared) for approach, compared in found.items()}
 
 
 @fingerprints.task

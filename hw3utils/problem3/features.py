@@ -47,27 +47,24 @@ def extract(
     file, too, not in memory.
     """
     cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
-    tasks: dict[str, tuple[Any, ...]] = {}
-    wanted: dict[str, list[tuple[int, int, int]]] = {}  # where a chunk goes: set, view, first image
-    for number, views in enumerate(sets):
-        for view, images in enumerate(views):
-            for start, part in enumerate(images.images.split(CHUNK)):
-                arguments = (base.weights, scale, part)
-                key = sweeps.task_key(_features, (base.digest, *arguments))
-                tasks[key] = arguments
-                wanted.setdefault(key, []).append((number, view, start * CHUNK))
+    tasks = {
+        (number, view, position * CHUNK): (base.weights, scale, chunk)
+        for number, views in enumerate(sets)
+        for view, images in enumerate(views)
+        for position, chunk in enumerate(images.images.split(CHUNK))
+    }
     found = sweeps.each_cached(
-        _features, tasks, title="features", n_jobs=n_jobs or processes(), cache_dir=cache_dir
-    )
+        _features, tasks, checksums=[base.digest], title="features",
+        n_jobs=n_jobs or processes(), cache_dir=cache_dir,
+    )  # fmt: skip
     features: list[Tensor] = []
     seconds = 0.0
-    for key, chunk in found:
+    for (number, view, first), chunk in found:
         rows = chunk["features"]
         features = features or [
             _on_disk(cache_dir, len(views), len(views[0]), rows.shape[1]) for views in sets
         ]
-        for number, view, first in wanted[key]:
-            features[number][view, first : first + len(rows)] = rows
+        features[number][view, first : first + len(rows)] = rows
         seconds += chunk["seconds"]
     return Extracted(features, seconds)
 
@@ -121,18 +118,16 @@ def adapted_features(
 
     The first are (2, images, 2048), as they are and mirrored, the others (N, 2048).
     """
-    arguments = [(adapted, parts.train.class_names, scale) for adapted in wanted]
-    checksums = [images.checksum for images in parts]
-    keys = [sweeps.task_key(_adapted_features, each, checksums) for each in arguments]
     found = sweeps.map_cached(
         _adapted_features,
-        dict(zip(keys, arguments, strict=True)),
+        {number: (each, parts.train.class_names, scale) for number, each in enumerate(wanted)},
         [tensor for images in parts for tensor in (images.images, images.labels)],
+        [images.checksum for images in parts],
         title="adapted statistics",
         n_jobs=processes(),
         cache_dir=cache_dir,
     )
-    return [[found[key][name] for name in parts._fields] for key in keys]
+    return [[features[name] for name in parts._fields] for features in found.values()]
 
 
 @fingerprints.task

@@ -105,7 +105,10 @@ def accuracy_curve(
     axes.minorticks_off()
     axes.set_xlabel("training images (log scale)")
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title("Each approach by number of training images (bands: all seeds)")
+    axes.set_title(
+        "Each approach by number of training images (bands: all seeds);\n"
+        "finetuning has as many updates with few images as with many"
+    )
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -139,7 +142,8 @@ def finetuning_curves(results: Mapping[Arm, Finetuned], title: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_ylabel("training loss (nats)")
     right.set_ylabel("accuracy (%)")
-    right.set_title("marked: validation, thin: training", fontsize=9)
+    explained = "marked: validation, thin: training, grey lines: drops of the rate"
+    right.set_title(explained, fontsize=9)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -247,7 +251,9 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
     left.xaxis.set_major_formatter("{x:g}")
     left.set_yticks(places, names, fontsize=8)
     left.set_ylim(len(names) - 0.5, -0.5)
-    left.set_xlabel("relative distance from the start (log scale above 0.001)")
+    left.set_xlabel(
+        "relative distance from the start\n(log scale above 0.001; no marker: not defined)"
+    )
     accuracies = 100 * scored.loc[moved.index, ["train", "test"]]
     _dots(right, places, accuracies, {"train": "training images", "test": "test images"}, 4)
     right.set_xlabel("accuracy (%)")
@@ -260,10 +266,11 @@ def moved_and_gap(moved: pd.DataFrame, table: pd.DataFrame) -> Figure:
 def _dots(
     axes: Axes, places: np.ndarray, values: pd.DataFrame, shown: Mapping[str, str], first: int
 ) -> None:
-    """Draw one kind of marker for each column, a row of them at each place."""
+    """Draw one kind of marker for each column, a row of them at each place, none over another."""
     for number, (column, label) in enumerate(shown.items(), start=first):
+        shift = 0.14 * (number - first - (len(shown) - 1) / 2)
         axes.plot(
-            values[column], places, MARKERS[number], color=COLOURS[number], label=label,
+            values[column], places + shift, MARKERS[number], color=COLOURS[number], label=label,
             linestyle="none", markersize=6,
         )  # fmt: skip
 
@@ -298,12 +305,12 @@ def confusion(matrices: Mapping[str, Tensor], class_names: Sequence[str]) -> Fig
             axes.set_yticks(range(len(class_names)), class_names)
             for row, values in enumerate(share.tolist()):
                 for column, value in enumerate(values):
-                    if value >= 0.5:
+                    if round(value):
                         axes.text(
                             column, row, f"{value:.0f}", ha="center", va="center", fontsize=7,
                             color="white" if value > 55 else "black",
                         )  # fmt: skip
-    panels[0, 0].set_ylabel("true class")
+    panels[0, 0].set_ylabel("true class (percent of each row; blank: below 0.5)")
     return figure
 
 

@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hw3utils import paths
 from hw3utils.data.images import FlipAndCrop, ImageSet, Scale, Splits, stratified_order, take
 from hw3utils.problem3 import resnet
 from hw3utils.problem3.arithmetic import under_autocast
@@ -78,36 +77,24 @@ def finetune_all(
     the same numbers. A run that diverges is recorded as diverged and does not disturb the others.
     Raises a ValueError before anything is trained where a run does not fit the data.
     """
-    cache_dir = Path(cache_dir) if cache_dir else paths.cache_dir()
     for finetuning in wanted.values():
         check_finetuning(finetuning, len(parts.train))
-    checksums = [images.checksum for images in parts]
-    keys: dict[Any, str] = {}
-    tasks: dict[str, tuple[Any, ...]] = {}
-    work: dict[str, float] = {}
-    for name, finetuning in wanted.items():
-        arguments = (finetuning, parts.train.class_names, scale)
-        key = keys[name] = sweeps.task_key(_finetune, arguments, checksums)
-        tasks[key] = (*arguments, cache_dir / f"{key}.checkpoint")
-        work[key] = images_seen(finetuning, parts)
-    found = {}
-    for key, kept in sweeps.each_cached(
+    found = sweeps.map_cached(
         _finetune,
-        tasks,
+        {name: (each, parts.train.class_names, scale) for name, each in wanted.items()},
         [tensor for images in parts for tensor in (images.images, images.labels)],
+        [images.checksum for images in parts],
         title="finetuning",
-        work=work,
+        work={name: images_seen(each, parts) for name, each in wanted.items()},
         note=lambda kept: {"loss": f"{kept['history']['train_loss'][-1]:.3f}"},
+        checkpoints=True,  # 0.3 GB each
         n_jobs=n_jobs or workers.processes(),
         cache_dir=cache_dir,
-    ):
-        found[key] = kept
-        (cache_dir / f"{key}.checkpoint").unlink(missing_ok=True)  # 0.3 GB
-    results = {}
-    for name, key in keys.items():
-        history = pd.DataFrame(found[key]["history"])
-        results[name] = Finetuned(run=wanted[name].run, **found[key] | {"history": history})
-    return results
+    )
+    return {
+        name: Finetuned(run=wanted[name].run, **kept | {"history": pd.DataFrame(kept["history"])})
+        for name, kept in found.items()
+    }
 
 
 def check_finetuning(finetuning: Finetuning, available: int) -> None:
@@ -178,6 +165,7 @@ def _finetune(
         with torch.no_grad():
             model.fc.weight.copy_(finetuning.head[0])
             model.fc.bias.copy_(finetuning.head[1])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     if finetuning.frozen_statistics:
         resnet.freeze_statistics(model)
     model.to(workers.pick_device())
@@ -199,7 +187,6 @@ def _finetune(
         test_logits, _ = resnet.logits_and_features(model, test, scale)
     validation_logits, features = resnet.logits_and_features(model, validation, scale)
     train_logits, _ = resnet.logits_and_features(model, train, scale)
-    before = resnet.build(finetuning.weights, len(class_names), run.seed).state_dict()
     return {
         "history": result.history.to_dict("list"),
         "diverged": result.diverged or not finite,

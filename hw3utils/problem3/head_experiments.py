@@ -29,7 +29,6 @@ from hw3utils.problem3.last_layer import Head, HeadResult, HeadRun
 from hw3utils.settings import Problem3
 from hw3utils.training.linear import optimal_head
 
-ADAPTED_UPDATES = 80  # of BatchNorm's statistics: 0.9**80, 0.02 %, of ImageNet's are left
 SAME_EPOCHS, CROPS = "as few epochs as finetuning", "shifted crops as well"
 
 
@@ -170,8 +169,8 @@ def adapt_statistics(setup: Setup, settings: Problem3, size: Size) -> list[Adapt
     """Let only BatchNorm's statistics follow the new images, and train last layers on that."""
     wanted = [
         Adapted(
-            setup.base.weights, setup.base.digest, size.images, seed, ADAPTED_UPDATES,
-            settings.batch_size, setup.augment,
+            setup.base.weights, setup.base.digest, size.images, seed,
+            settings.adapted_updates, settings.batch_size, setup.augment,
         )
         for seed in range(settings.seeds)
     ]  # fmt: skip

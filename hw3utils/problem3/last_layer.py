@@ -103,23 +103,18 @@ def fit_all_heads(
 ) -> dict[Any, list[HeadResult]]:
     """Do `fit_heads` for every run that is not in the cache yet, in parallel, under its name."""
     shared = [features, labels, validation_features, validation_labels]
-    checksums = [_checksum(part) for part in shared]
-    tasks = {name: (run, num_classes) for name, run in wanted.items()}
-    keys = {name: sweeps.task_key(_fit_heads, tasks[name], checksums) for name in tasks}
     found = sweeps.map_cached(
         _fit_heads,
-        {keys[name]: arguments for name, arguments in tasks.items()},
+        {name: (run, num_classes) for name, run in wanted.items()},
         shared,
+        [_checksum(part) for part in shared],
         title="last layers",
-        work={
-            keys[name]: run.epochs * float(run.images or len(labels))
-            for name, run in wanted.items()
-        },
+        work={name: run.epochs * float(run.images or len(labels)) for name, run in wanted.items()},
         cache_dir=cache_dir,
     )
     return {
-        name: [_from_plain(kept, run.seed) for kept in found[keys[name]]["heads"]]
-        for name, run in wanted.items()
+        name: [_from_plain(kept, wanted[name].seed) for kept in result["heads"]]
+        for name, result in found.items()
     }
 
 

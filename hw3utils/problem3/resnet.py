@@ -16,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import ResNet50_Weights, resnet50
 
 from hw3utils import files, paths
 from hw3utils.data import downloads
@@ -46,6 +45,8 @@ class Base(NamedTuple):
 
 def random_resnet50(num_classes: int, seed: int = 0) -> nn.Module:
     """Return torchvision's ResNet-50 with weights drawn from ``seed``: what ImageNet adds."""
+    from torchvision.models import resnet50  # a second's work, which not every command needs
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = resnet50(weights=None, num_classes=num_classes)
@@ -57,6 +58,8 @@ def network(base: Base) -> nn.Module:
 
     Raises a WeightsError where the tensors have other names or shapes than ResNet-50's.
     """
+    from torchvision.models import resnet50
+
     with torch.random.fork_rng(devices=[]):
         model = resnet50(weights=None)
     try:
@@ -144,6 +147,8 @@ def load_base(weights: str, data_dir: Path | None = None) -> Base:
 
 def _from_torchvision(name: str, folder: Path) -> dict[str, Tensor]:
     """Return torchvision's weights from torch.hub's cache, the data folder, or its own address."""
+    from torchvision.models import ResNet50_Weights
+
     url = ResNet50_Weights[name].url
     file_name = url.rpartition("/")[2]
     prefix = Path(file_name).stem.rpartition("-")[2]

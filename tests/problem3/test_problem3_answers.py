@@ -101,7 +101,7 @@ class TestCrossing:
             ([0.0, 0.1, 0.2], "from 400 training images on, and worse with no number"),
             (
                 [-0.2, -0.1, -0.1],
-                "not told to be better than the last layer alone with up to",
+                "not clearly better than the last layer alone with up to",
             ),
             ([0.1, 0.1, -0.1], "more than once"),
             ([0.0, 0.0, 0.0], "cannot be told from the last layer alone with any number"),
@@ -234,10 +234,21 @@ class TestVerdict:
         tuned = pd.DataFrame({"learning_rate": [0.001, 0.01, 0.1], "diverged": [False, False, True],
                               "validation": [0.808, 0.804, 0.9]})  # fmt: skip
         words = answers.best_rates_words(tuned, pd.Series({"learning_rate": 0.001}), 500)
-        assert "rate 0.001, NOT as predicted, ahead of 0.01 by 2 of 500 images. It is the" in words
+        assert "ahead of 0.01 by 2 of 500 images (expected was 0.01; below 25 images" in words
+        assert "chance may decide): undecided. It is the lowest that was tried." in words
         assert "0.001, not larger: NOT as predicted" in words
-        words = answers.best_rates_words(tuned[1:], pd.Series({"learning_rate": 0.1}), 500)
-        assert "rate 0.01, as predicted" in words and "0.1, larger: as predicted" in words
+        for validation, outcome in ((0.9, "NOT as predicted"), (0.7, "as predicted")):
+            clear = tuned.assign(validation=[validation, 0.8, 0.9])
+            words = answers.best_rates_words(clear, pd.Series({"learning_rate": 0.1}), 500)
+            assert (
+                f"chance may decide): {outcome}." in words and "0.1, larger: as predicted" in words
+            )
+
+    def test_a_better_last_layer_explains_the_rest_only_where_it_reaches_it(self):
+        tuned, last = pd.Series({"test": 0.77}), pd.Series({"test": 0.72})
+        assert "which leaves the features" in answers.why_words(tuned, last, 0.74, self.ROW)
+        assert "can do as well" in answers.why_words(tuned, last, 0.78, self.ROW)
+        assert answers.why_words(tuned, last, 0.74, self.ROW | {"low": -1.0}) == ""
 
     def test_an_approach_that_diverged_throughout_does_not_win_and_is_named(self):
         both = TABLE.assign(diverged=[True, True, False])
@@ -257,7 +268,9 @@ class TestVerdict:
         found = {
             "official_images": {"train and validation": 8, "test": 4}, "dataset": "a",
             "image_size": 32, "protocol": {"images": 8, "epochs": 2},
-            "finetune": {"0.001": dead, "0.01": score, "0.1": dead}, "last_layer": {"1": score},
+            "finetune": {"0.001": dead, "0.01": score, "0.1": dead},
+            "last_layer": {"1": score, "0.1": score | {"validation": 0.6}},
+            "images": {"validation": 500},
             "winner": {"text": "One wins."}, "plain_crossing": {"text": "Plain."},
             "crossing": {"text": "It crosses.", "low": None, "high": 4},
             "settings": {"curve": [[4, 2], [8, 1]], "longer": [[8, 5]]},
@@ -267,9 +280,11 @@ class TestVerdict:
                 for epochs, points in ((1, -4.0), (5, 8.5))
             ],
         }  # fmt: skip
-        given, best = (row[2] for row in answers.report_rows(found)[1:3])
+        given, best, last = (row[2] for row in answers.report_rows(found)[1:4])
         assert "(diverged)" in given
-        assert best.count("(diverged)") == 2 and best.endswith("Best on validation images: 0.01.")
+        assert best.count("(diverged)") == 2
+        assert best.startswith("Best on validation images: 0.01. ")
+        assert "Best on validation images: 0.1, ahead of 1 by 50 of 500." in last
         which = answers.report_rows(found)[-1][2]
         assert which.startswith("**It crosses.** Plain.")
         assert "Longer runs, minus the last layer alone: all layers at 0.01, 8 × 5, +8.5" in which
@@ -303,7 +318,8 @@ class TestSentences:
         up = {"mean": 5.0, "low": 3.0, "high": 7.0, "seeds": 3, "p": 0.0}
         names = {"first": "one", "second": "other"}
         moved = tables.moved_table(
-            {Arm(PROBE_TRAINED, 400, 2, 0.001, 0): finetuned()}, torch.full((2, 3), 0.5)
+            {Arm(name, 400, 2, 0.001, 0): finetuned() for name in (PROBE_TRAINED, PROBE_FROZEN)},
+            torch.full((2, 3), 0.5),
         )
         told = pd.DataFrame([names | down, names | down, names | up])
         words = answers.mechanism_words(told, moved, SIZES[1])
@@ -314,6 +330,10 @@ class TestSentences:
             pd.concat([told, pd.DataFrame([helped])], ignore_index=True), moved, SIZES[1]
         )
         assert with_fourth.count("NOT as predicted") == 1, "freezing alone was to be of no help"
+        assert "helps with a random last layer, too" in with_fourth
+        of_no_help = pd.concat([told, pd.DataFrame([helped | down])], ignore_index=True)
+        words = answers.mechanism_words(of_no_help, moved, SIZES[1])
+        assert "with a random last layer is not shown" in words
         more = [{"first": f"{SLOW_TRUNK} at 0.001", "second": "plain"} | down,
                 {"first": f"{RANDOM_START} at 0.01", "second": "plain"} | down]  # fmt: skip
         with_both = pd.concat([told, pd.DataFrame(more)], ignore_index=True)
@@ -408,13 +428,6 @@ class TestCommittedRun:
     def test_the_crossing_has_two_bounds_or_a_reason(self, found):
         crossing = found["crossing"]
         assert bool(crossing["reason"]) != (crossing["low"] is not None is not crossing["high"])
-
-    def test_every_figure_of_the_notebook_is_committed(self):
-        notebook = (paths.notebooks_dir() / "problem3.ipynb").read_text(encoding="utf-8")
-        committed = list((paths.project_root() / "figures").glob("problem3_*.png"))
-        assert notebook.count("save_figure(") == len(committed)
-        for path in committed:
-            assert f'\\"{path.stem}\\"' in notebook, f"{path.name} is not made by the notebook"
 
 
 class TestFigures:
