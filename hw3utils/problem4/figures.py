@@ -24,6 +24,8 @@ from hw3utils.training.intervals import Interval, paired_difference
 
 BLUE, RED, GREEN, PINK = COLOURS[:4]
 GREY, LIGHT_GREY, DARK_RED = "#777777", "#BBBBBB", "#A00000"
+SPREAD = "bars: standard deviation over seeds"
+INTERVALS = "bars: 95 % interval, each by itself"
 
 
 def noise_curves(means: pd.DataFrame, controls: pd.DataFrame, random_name: str) -> Figure:
@@ -49,7 +51,7 @@ def noise_curves(means: pd.DataFrame, controls: pd.DataFrame, random_name: str) 
             axes.axhline(floor, color=GREY, linestyle=":", label="random features")
         axes.set(xticks=100 * trained["noise"].astype(float), title=title)
         axes.set_xlabel("labels replaced before pre-training (%)")
-    panels[0].set_ylabel("test accuracy (%)")
+    panels[0].set_ylabel(f"test accuracy (%)\n{SPREAD}")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
@@ -89,7 +91,7 @@ def resampling_panels(counts: Sequence[int], shares: pd.DataFrame, table: pd.Dat
         axes.set(title=title, xlim=(-0.5, len(bands) - 0.5))
         axes.set_ylim(*limits(axes.get_ylim(), means))
         axes.grid(visible=False, axis="x")
-    before.set_ylabel("points gained over natural sampling")
+    before.set_ylabel(f"points gained over natural sampling\n{INTERVALS}")
     figure.legend(
         *left.get_legend_handles_labels(), loc="outside lower center", ncols=3, title="sampling"
     )
@@ -119,7 +121,7 @@ def students(table: pd.DataFrame, found: pd.DataFrame) -> Figure:
     for label, (network, _) in zip(left.get_yticklabels(), reversed(arms), strict=True):
         label.set_color(_colour(network))
     left.set_xlabel("test accuracy (%): dots are seeds, bars their mean")
-    left.set_title("LeNet-5 (blue) and the teacher's network (red)")
+    left.set_title("LeNet-5 (blue) and the teacher's network (orange)")
     left.grid(visible=False, axis="y")
     _forest(right, found)
     right.set_title("Differences, paired by seed")
@@ -131,11 +133,11 @@ def _colour(network: str) -> str:
 
 
 def _forest(axes: Axes, found: pd.DataFrame) -> None:
-    """Draw one difference with its interval in each row; grey where it cannot be told from 0."""
+    """Draw one difference with its interval in each row, in the colour of its sign."""
     found = found[::-1]  # the first one on top
     for row, each in enumerate(found.itertuples()):
         gain = Interval(each.mean, each.low, each.high)
-        colour = {1: GREEN, -1: RED, 0: GREY}[gain.sign]
+        colour = {1: GREEN, -1: DARK_RED, 0: GREY}[gain.sign]
         axes.plot(gain.mean, row, "o", color=colour)
         axes.plot([gain.low, gain.high], [row, row], color=colour)  # NaN draws nothing
     axes.axvline(0, color=GREY, linewidth=1)
@@ -143,7 +145,7 @@ def _forest(axes: Axes, found: pd.DataFrame) -> None:
     for label, measure in zip(axes.get_yticklabels(), found["measure"], strict=True):
         label.set_color(_colour(measure))
     axes.set_xlim(*limits(axes.get_xlim(), found["mean"]))
-    axes.set_xlabel("percentage points; grey: cannot be told from 0")
+    axes.set_xlabel("percentage points; the intervals hold together\n(grey: cannot be told from 0)")
     axes.grid(visible=False, axis="y")
 
 
@@ -153,7 +155,7 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
     ``means`` are those of `tables.rare_table` by ``images`` and ``arm``, in its order. Above one
     garment on each image, below two.
     """
-    figure, panels = plt.subplots(2, 2, figsize=(10, 6.4), sharex="col")
+    figure, panels = plt.subplots(2, 2, figsize=(10.5, 6.6), sharex="col", width_ratios=(4, 7))
     for (left, right), images in zip(panels, (ONE_GARMENT, TWO_GARMENTS), strict=True):
         rows = means[means["images"] == images].set_index("arm")
         given = rows.loc[[with_p(p) for p in ps]]
@@ -169,7 +171,7 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
         errors(right, places + 0.1, rows, "after", color=RED, marker="s", linestyle="",
                 label="after it")  # fmt: skip
         mark_diverged(right, places, rows)
-        right.set(ylabel="accuracy on rare classes (%)", ylim=(-4, 104))
+        right.set(ylabel=f"accuracy on rare classes (%)\n{SPREAD}", ylim=(-4, 104))
         right.set_title(f"{images.capitalize()}: the student, validation images")
         names = rows.index.str.replace(" (balanced)", ",\nbalanced")
         right.set_xticks(places, names, fontsize=8)
@@ -183,7 +185,9 @@ def p_panels(means: pd.DataFrame, ps: Sequence[int]) -> Figure:
 
 def pictures_of_two(pictures: ImageSet, second: Sequence[int], n: int = 8) -> Figure:
     """Draw the first ``n`` pictures of two garments; the one that is not the label in brackets."""
-    figure, panels = plt.subplots(1, n, figsize=(1.3 * n, 1.9))
+    figure, panels = plt.subplots(1, n, figsize=(1.3 * n, 2))
+    title = "Above each picture its label, in brackets the other garment"
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     for axes, image, label, other in zip(
         panels, pictures.images, pictures.labels.tolist(), second, strict=False
     ):

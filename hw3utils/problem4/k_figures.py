@@ -1,6 +1,7 @@
 """Figures of 4.3d: the student's accuracy against K, and what pulls it up and down."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hw3utils.problem4 import comparisons
-from hw3utils.problem4.figures import BLUE, GREY, PINK, RED, errors, interval, limits, mark_diverged
+from hw3utils.problem4.figures import (
+    DARK_RED,
+    GREY,
+    INTERVALS,
+    SPREAD,
+    errors,
+    interval,
+    limits,
+    mark_diverged,
+)
 from hw3utils.problem4.tables import mean_and_spread
 from hw3utils.problem4.teaching import (
     MECHANISM,
@@ -34,17 +44,20 @@ def k_curve(table: pd.DataFrame, lines: dict[str, float], curve: pd.DataFrame, p
     the columns ``p``, ``k`` and ``precision``, also for other P, which need no training.
     """
     figure, (above, below) = plt.subplots(2, 1, figsize=(7.6, 6.6), sharex=True)
-    _against_k(above, table, (SELECTED, ONE_CLASS), {SELECTED: f"top K (P = {p})"})
+    # Where the two are equal, the wide line is seen behind the other.
+    _against_k(above, table, (ONE_CLASS,), {}, linewidth=5, markersize=9, alpha=0.4)
+    _against_k(above, table, (SELECTED,), {SELECTED: f"top K (P = {p})"})
     for (name, level), style in zip(lines.items(), ("--", "-.", ":"), strict=False):
         above.axhline(100 * level, color=GREY, linestyle=style, linewidth=1.3, label=name)
-    above.set(ylabel="test accuracy (%)", title="The student's accuracy")
+    above.set(ylabel=f"test accuracy (%)\n{SPREAD}", title="The student's accuracy")
     above.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    for (other, rows), colour, marker in zip(
-        curve.groupby("p", sort=True), (RED, COLOURS[4], BLUE, PINK), MARKERS, strict=False
-    ):
+    looks = {1: _ARMS[ONE_CLASS], p: _ARMS[SELECTED]}  # as above; the others have what is left
+    spare = (look for look in zip(COLOURS, MARKERS, strict=True) if look not in looks.values())
+    for other, rows in curve.groupby("p", sort=True):
+        colour, marker = looks.get(other) or next(spare)
         below.plot(
-            rows["k"], 100 * rows["precision"], marker=marker, label=f"P = {other}",
-            color=BLUE if other == p else colour, linewidth=2.6 if other == p else 1.3,
+            rows["k"], 100 * rows["precision"], marker=marker, label=f"P = {other}", color=colour,
+            zorder=3 if other == p else 2,  # ours on top, where all are equal
         )  # fmt: skip
     _k_axis(below, table)
     below.set(ylabel="right pseudo-labels (%)", title="Its teaching material: the precision of D̂")
@@ -60,7 +73,8 @@ def mechanism(table: pd.DataFrame) -> Figure:
     figure, (above, below) = plt.subplots(2, 1, figsize=(8.4, 7), sharex=True)
     arms = (RANDOM_TRUE, TOP_TRUE, TOP_CORRUPTED, SELECTED, RANDOM_IMAGES)
     _against_k(above, table, arms, {})
-    above.set(ylabel="test accuracy (%)", title="The same K, other images or other labels")
+    title = "The same K, other images or other labels"
+    above.set(ylabel=f"test accuracy (%)\n{SPREAD}", title=title)
     above.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     steps = comparisons.contributions(table)
     names = {
@@ -71,32 +85,37 @@ def mechanism(table: pd.DataFrame) -> Figure:
     for number, (step, name) in enumerate(names.items()):
         found = [mean_interval(100 * rows[step].to_numpy()) for _, rows in steps.groupby("k")]
         places = np.array(sorted(table["k"].unique())) * (1 + 0.06 * (number - 1))
-        look = {"color": COLOURS[number], "marker": MARKERS[number]}
+        look = {"color": ("black", DARK_RED, GREY)[number], "marker": MARKERS[number]}
         below.plot(places, [each.mean for each in found], label=name, **look)
         for place, each in zip(places, found, strict=True):
             interval(below, place, each, **look)
     below.axhline(0, color=GREY, linewidth=1)
     below.set_ylim(*limits(below.get_ylim(), 100 * steps[[*names]].stack()))
     _k_axis(below, table)
-    below.set(ylabel="percentage points", title="What each step changes, paired by seed")
+    title = "What each step changes, paired by seed"
+    below.set(ylabel=f"percentage points\n{INTERVALS}", title=title)
     below.legend(loc="center left", bbox_to_anchor=(1, 0.5), labelspacing=1)
     return figure
 
 
-def _against_k(axes: Axes, table: pd.DataFrame, arms: Sequence[str], names: dict[str, str]) -> None:
+def _against_k(
+    axes: Axes, table: pd.DataFrame, arms: Sequence[str], names: dict[str, str], **look: Any
+) -> None:
     """Draw the arms' accuracies; ``names`` are those of the legend, where they are others."""
     for arm in arms:
         rows = table[table["arm"] == arm].drop(columns="arm")
         means = mean_and_spread(rows, ["k"]).sort_values("k")
         colour, marker = _ARMS[arm]
-        look = {"color": colour, "marker": marker, "label": names.get(arm, arm)}
-        errors(axes, means["k"], means, "accuracy", **look)
+        named = {"color": colour, "marker": marker, "label": names.get(arm, arm)}
+        errors(axes, means["k"], means, "accuracy", **named, **look)
         mark_diverged(axes, means["k"], means)
 
 
 def _k_axis(axes: Axes, table: pd.DataFrame) -> None:
     ks = sorted(table["k"].unique())
     axes.set_xscale("log")
-    axes.set_xticks(ks, [f"{k:,}" for k in ks], rotation=30)
+    axes.set_xticks(
+        ks, [f"{k:,}" for k in ks], rotation=45, ha="right", va="top", rotation_mode="anchor"
+    )
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("K, images for each class (log scale)")

@@ -78,16 +78,14 @@ def train_all(
     for recipe in recipes.values():
         _check(recipe, splits.train)
     longest_first = sorted(recipes, key=lambda name: -_cost(recipes[name]))
-    tasks = {name: (recipes[name], splits.train.class_names, scale) for name in longest_first}
-    checksums = [part.checksum for part in splits]
-    keys = {name: sweeps.task_key(_follow, tasks[name], checksums) for name in tasks}
     found = sweeps.map_cached(
         _follow,
-        {keys[name]: tasks[name] for name in tasks},
+        {name: (recipes[name], splits.train.class_names, scale) for name in longest_first},
         [tensor for part in splits for tensor in (part.images, part.labels)],
+        [part.checksum for part in splits],
         **options,
     )
-    return {name: found[keys[name]] for name in recipes}
+    return {name: found[name] for name in recipes}
 
 
 @fingerprints.task

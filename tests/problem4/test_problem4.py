@@ -386,7 +386,7 @@ class TestExperiments:
 
     def test_judged_numbers_must_be_among_those_that_are_tried(self):
         with pytest.raises(ValueError, match="judged_ks: \\[7\\] must be among ks too"):
-            Problem4.for_profile("smoke", judged_ks=(7, 25, 250))
+            Problem4.for_profile("smoke", judged_ks=(7, 25, 128))
         with pytest.raises(ValueError, match="must be 2 numbers that rise"):
             Problem4.for_profile("smoke", judged_ps=(3, 1))
 
