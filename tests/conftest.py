@@ -7,10 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from hw3utils.data.images import Scale
+from hw3utils.training import workers
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what a test starts: others test beside it
+
+# Values are made up in the same way each time, unless more of them are asked for; how long that
+# takes is the machine's affair.
+settings.register_profile(
+    "hw3",
+    deadline=None,
+    derandomize="HW3_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("hw3")
 
 # Programs that a test starts import what the tests import.
 _HERE = Path(__file__).parent
@@ -19,6 +32,19 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*_FOLDERS, os.environ.get("PYTHONPAT
 sys.path += _FOLDERS
 
 from made_up import make_images  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_task_writes_into_what_all_share(monkeypatch):
+    """In this process a task is given the caller's own tensors, and not copies."""
+    results = workers.results
+
+    def watched(function, tasks, shared, n_jobs=None):
+        before = [tensor.clone() for tensor in shared]
+        yield from results(function, tasks, shared, n_jobs)
+        assert all(map(torch.equal, before, shared)), f"{function.__name__} wrote into its tensors"
+
+    monkeypatch.setattr(workers, "results", watched)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import torch
 
 from hw3utils import style
 from hw3utils.problem1 import figures
-from hw3utils.training import loop, networks, sweeps
+from hw3utils.training import fingerprints, loop, networks, sweeps
 from hw3utils.training.runs import Run
 from hw3utils.training.schedules import Constant, LinearDecay
 
@@ -33,6 +33,25 @@ def states(train, validation, scale, threads):
         return loop.fit(model, RUN, train, validation, scale).state
     finally:
         torch.set_num_threads(1)
+
+
+@fingerprints.task
+def threads():
+    return {"threads": torch.get_num_threads()}
+
+
+def test_a_task_has_one_thread_whatever_the_machine_offers():
+    program = (
+        "from test_determinism import threads\nfrom hw3utils import files\n"
+        "from hw3utils.training import workers\n"
+        "for _, result in workers.results(threads, {'first': (), 'second': ()}, [], n_jobs=2):\n"
+        "    print(files.unpack_tensors(result)['threads'])"
+    )
+    offered = os.environ | {"OMP_NUM_THREADS": "3"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=offered, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["1", "1"], done.stderr
 
 
 def distance(first, second):

@@ -51,6 +51,28 @@ def test_any_terminal_can_show_the_first_words(tmp_path, encoding):
 
 
 @posix
+@pytest.mark.parametrize("status", [0, 1])
+def test_in_a_terminal_one_line_follows_pip(tmp_path, status):
+    """Elsewhere nothing is written; a pip that fails is told as a command that failed."""
+    child = f"""
+        import sys
+        if "pip" in sys.argv:
+            print("Collecting torch==2.14.1", "  Downloading it", "Installing them", sep="\\n")
+            sys.exit({status})
+    """
+    call = program(tmp_path, child)
+    call[-1] = call[-1].replace("lambda: None", "lambda: run._install('packages')")
+    behind_pipe = subprocess.run(call, capture_output=True, text=True)
+    assert "Collecting" not in behind_pipe.stdout
+    assert behind_pipe.returncode == status
+    assert ("install --progress-bar=off packages failed" in behind_pipe.stderr) == bool(status)
+    call[-1] = call[-1].replace("spec.loader", "sys.stdout.isatty = lambda: True\nspec.loader")
+    shown = subprocess.run(call, capture_output=True, text=True).stdout
+    lines = [line.strip() for line in shown.replace("\n", "\r").split("\r") if line.strip()]
+    assert lines[:3] == ["Collecting torch==2.14.1", "Downloading it", "Installing them"]
+
+
+@posix
 def test_ctrl_c_lets_the_child_say_what_is_kept(tmp_path):
     """Also where that takes longer than the quarter of a second that subprocess.run allows."""
     command = program(
@@ -73,6 +95,32 @@ def test_ctrl_c_lets_the_child_say_what_is_kept(tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: everyone in the foreground
     _, said = process.communicate(timeout=60)
     assert said == "what was finished is kept\n"
+    assert process.returncode == 130
+
+
+@posix
+def test_ctrl_c_waits_for_pip_to_tidy_up(tmp_path):
+    """Otherwise the next command might install into the same folder beside it."""
+    child = f"""
+        import time
+        from pathlib import Path
+        try:
+            Path({str(tmp_path / "started")!r}).touch()
+            time.sleep(60)
+        except KeyboardInterrupt:
+            time.sleep(1)
+            Path({str(tmp_path / "tidy")!r}).touch()
+    """
+    command = program(tmp_path, child)
+    command[-1] = command[-1].replace("lambda: None", "lambda: run._install('packages')")
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert (tmp_path / "tidy").exists()
+    assert said == "\nrun.py: interrupted; the same command goes on from there\n"
     assert process.returncode == 130
 
 

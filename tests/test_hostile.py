@@ -159,7 +159,7 @@ def test_words_from_the_command_line_reach_the_notebook_as_words(tmp_path, monke
     monkeypatch.setattr(__main__.summary, "lines", lambda found: [])
     results = project / "output" / "smoke-changed" / "answers" / "results" / "problem1.json"
     results.parent.mkdir(parents=True)
-    results.write_text("{}", encoding="utf-8")
+    results.write_text('{"profile": "smoke"}', encoding="utf-8")
     monkeypatch.setenv("HW3_DATA", str(tmp_path / "data"))
     asked = [f"-p{name}={word}" for name, word in zip(names, WORDS, strict=True)]
     assert __main__.main(["run", "problem1", "--profile", "smoke", *asked]) == 0

@@ -91,6 +91,8 @@ def test_the_command_lines_of_the_pages_are_found():
         "python3 run.py --only problem1 -p seeds:3",
         "python3 run.py check -p seeds=3",
         "python3 run.py test --only problem1",
+        "python3 run.py test tests/no_such_file.py",
+        "python3 run.py -p seeds 3",
         "python -m hw3utils",
         "python -m hw3utils publsh",
         "python -m hw3utils run problem1 -p profile=smoke",
