@@ -204,8 +204,8 @@ def left_answer(rpn: dict[str, Any]) -> str:
     return (
         f"At 0.7 the {rpn['anchors']:,} boxes of a canvas become {left['uncut']:,.0f}, the best "
         f"{BEFORE:,} of them {left['kept']:,.0f}. That is {more} {paper:,} (for other images and "
-        f"anchors); the lowest-scored are cut. **The network itself calls "
-        f"{1 - left['fired'] / left['kept']:.1%} of them background**: {left['fired']:,.0f} have a "
+        f"anchors). **The network itself calls {1 - left['fired'] / left['kept']:.1%} of them "
+        f"background**: {left['fired']:,.0f} have a "
         f"score above 0.5, of which at most {on_objects:,.0f} lie on an object (IoU at least 0.5)."
     )
 
@@ -236,25 +236,31 @@ def recall_answer(rpn: dict[str, Any]) -> str:
 
     arms = [f"suppression at {threshold}" for threshold in measures.THRESHOLDS]
     few, many = (max(arms, key=lambda arm, at=at: share(arm, at)) for at in (0, -1))
+    none_few, none_many = (
+        compared(rpn, "suppression at 0.7", measures.NONE, "0.7", at) for at in (AT, counts[-1])
+    )
     lines.append(
         f"\nThreshold {few.split()[-1]} finds most with {counts[0]:,} proposals, "
-        f"{many.split()[-1]} with {counts[-1]:,}. A low threshold spends few places on copies, "
-        f"but drops boxes that fit better than the first. With {counts[-1]:,} boxes recall says "
-        f"little: scores in random order find {share(measures.SHUFFLED, -1):.0%}."
+        f"{many.split()[-1]} with {counts[-1]:,} (where shuffled scores find "
+        f"{share(measures.SHUFFLED, -1):.0%}). What is dropped may fit better than what is kept: "
+        f"where IoU 0.7 is asked (right), suppression at 0.7 against none finds with {AT} "
+        f"proposals {none_few}, with {counts[-1]:,} {none_many}."
     )
     return "\n".join(lines)
 
 
-def difference(rpn: dict[str, Any], arm: str, other: str) -> Interval:
-    """Return two arms' difference in recall (IoU 0.5) at `AT` proposals, in points, by seed."""
-    at = list(rpn["counts"]).index(AT)
-    one, two = ([seed[at] for seed in rpn["recall"][name]["0.5"]] for name in (arm, other))
+def difference(
+    rpn: dict[str, Any], arm: str, other: str, overlap: str = "0.5", proposals: int = AT
+) -> Interval:
+    """Return two arms' difference in recall at an IoU, in points, paired by seed."""
+    at = list(rpn["counts"]).index(proposals)
+    one, two = ([seed[at] for seed in rpn["recall"][name][overlap]] for name in (arm, other))
     return mean_interval([100 * (a - b) for a, b in zip(one, two, strict=True)])
 
 
-def compared(rpn: dict[str, Any], arm: str, other: str) -> str:
-    """Return that difference in words, and whether it can be told from none."""
-    mean_, low, high = interval = difference(rpn, arm, other)
+def compared(rpn: dict[str, Any], arm: str, other: str, *where: Any) -> str:
+    """Return that `difference` in words, and whether it can be told from none."""
+    mean_, low, high = interval = difference(rpn, arm, other, *where)
     verdict = {1: "more", -1: "fewer", 0: "more or fewer cannot be told"}[interval.sign]
     numbers = f"{mean_:+.1f} points" + ("" if low != low else f", {low:+.1f} to {high:+.1f}")
     return f"{verdict} ({numbers})".replace("-", "−")

@@ -227,6 +227,10 @@ def test_a_difference_that_every_seed_shows_is_told_with_its_interval():
     text = answers.compared(recalls([0.80, 0.81, 0.82], [0.60, 0.62, 0.61]), "a", "b")
     assert text.startswith("more (+20.0 points, +17.") and "−" not in text
     assert answers.compared(recalls([0.6, 0.6], [0.8, 0.8]), "a", "b").startswith("fewer (−20.0")
+    strict = {"counts": [10, 2_000], "recall": {
+        name: {"0.7": [[0.1, found], [0.1, found]]} for name, found in (("a", 0.8), ("b", 0.9))
+    }}  # fmt: skip
+    assert answers.compared(strict, "a", "b", "0.7", 2_000).startswith("fewer (−10.0 points")
 
 
 @pytest.mark.parametrize(
