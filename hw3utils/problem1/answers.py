@@ -82,8 +82,8 @@ def finer_answer(sweep: pd.DataFrame, bounds: LRBounds) -> str:
         return text
     sure = gathered[gathered["learning_rate"] < failed.min()]["learning_rate"].max()
     return (
-        f"{text} The cliff begins between {sure:.2g}, the largest rate up to which nothing failed, "
-        f"and {failed.min():.2g}."
+        f"{text} The cliff begins between {sure:.2g}, the largest of them up to which nothing "
+        f"failed, and {failed.min():.2g}."
     )
 
 
@@ -142,10 +142,10 @@ def _expected(found: pd.DataFrame) -> str:
     """Say whether visiting high rates and ending low beats a constant rate, as 1.2 expects."""
     constant = found.set_index("second").loc[CONSTANT]
     if constant["low"] > 0:
-        return "As expected, it beats the best constant rate."
+        return "As expected, it beats the best constant rate tried."
     if constant["high"] < 0:
-        return "It was expected to beat the best constant rate; it loses to it."
-    return "It was expected to beat the best constant rate; these seeds cannot tell."
+        return "It was expected to beat the best constant rate tried; it loses to it."
+    return "It was expected to beat the best constant rate tried; these seeds cannot tell."
 
 
 def cycle_answer(results: Sequence[FitResult]) -> str:
@@ -167,7 +167,7 @@ def cycle_answer(results: Sequence[FitResult]) -> str:
     return (
         f"**The training loss falls {faster} while the rate comes down**: against the epoch before "
         f"it changes by {told[True]} nats in epochs in which the rate falls, and by {told[False]} "
-        f"in the others."
+        f"in the others (from the third epoch on: any rate would have made the first change)."
     )
 
 

@@ -84,8 +84,15 @@ class BatchSizeAnswer:
             law = f"Halving is not what acts most like doubling the batch: “{nearer[0]}” is nearer"
         else:
             law = "Which law acts most like doubling the batch cannot be told"
-        accuracy = Interval(self.accuracy_difference, self.accuracy_low, self.accuracy_high)
-        return f"{law}; on test images the growing batch {_verdict(accuracy)} the cyclical rate."
+        found = _verdict(Interval(self.accuracy_difference, self.accuracy_low, self.accuracy_high))
+        stable = _verdict(Interval(self.stable_difference, self.stable_low, self.stable_high))
+        accuracy = (
+            f"the growing batch, from 32 or from 64 on, {found} the cyclical rate"
+            if found == stable
+            else f"the growing batch {found} the cyclical rate, the one that grows from 64 on "
+            f"{stable} it"
+        )
+        return f"{law}; on test images {accuracy}."
 
     @property
     def law_text(self) -> str:
