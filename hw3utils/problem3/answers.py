@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from hw3utils.problem3.curve_answers import OUTCOMES
+from hw3utils.problem3.curve_answers import OUTCOMES, WORDS
 from hw3utils.problem3.experiments import (
     ALL_LAYERS,
     HEAD_FROZEN,
@@ -17,16 +16,14 @@ from hw3utils.problem3.experiments import (
     PROBE_TRAINED,
     RANDOM_START,
     SLOW_TRUNK,
-    Arm,
     Setup,
     Size,
 )
 from hw3utils.problem3.finetuning import Finetuned
-from hw3utils.problem3.tables import accuracy, best_row, named, told
+from hw3utils.problem3.rate_answers import mark
+from hw3utils.problem3.tables import accuracy, named, told
 from hw3utils.settings import Problem3
 from hw3utils.training.intervals import mean_interval
-
-WORDS = {1: "higher", -1: "lower", 0: "cannot be told"}
 
 
 def difference_words(row: Mapping[str, Any]) -> str:
@@ -56,24 +53,6 @@ def prediction_words(row: Mapping[str, Any], signs: Sequence[int]) -> str:
     return f"{outcome}: {row['first']} minus {row['second']}: {difference_words(row)}"
 
 
-def rate_trend(heads: pd.DataFrame, epochs: int) -> str:
-    """Say how the last layer's best learning rate changes with the number of images.
-
-    ``heads`` is `tables.summary` of last layers; those trained for ``epochs`` count.
-    """
-    numbers = sorted(heads["images"].unique())
-    best = [best_row(heads, LAST_LAYER, n, epochs)["learning_rate"] for n in numbers]
-    steps = np.sign(np.diff(best))
-    each = ", ".join(f"{rate:g} with {n:,}" for n, rate in zip(numbers, best, strict=True))
-    if (steps >= 0).all() and steps.any():
-        trend = "never falls as images are added: as expected"
-    elif (steps <= 0).all() and steps.any():
-        trend = "never rises as images are added: not what we expected"
-    else:
-        trend = "shows no clear trend" if steps.any() else "is the same for all of them"
-    return f"The rate best on validation images is {each} images: it {trend}."
-
-
 def outcome_words(outcomes: Mapping[tuple[str, bool, int], Finetuned], labels: Tensor) -> str:
     """Say what small runs in bf16 and float32 came to, paired by seed; empty where there are none.
 
@@ -98,46 +77,6 @@ def outcome_words(outcomes: Mapping[tuple[str, bool, int], Finetuned], labels: T
             f"{found.high:+.1f}): {words[found.sign]}. float32 took {slower:.1f} times as long."
         )
     return "\n".join(lines)
-
-
-def best_rates_words(tuned: pd.DataFrame, last: pd.Series, n_validation: int) -> str:
-    """Say which rate is best for finetuning, how surely, and whether it is as expected.
-
-    ``tuned`` holds finetuning's rows of `tables.summary` at one size, ``last`` is the last layer's
-    `tables.best_row`; expected are 0.01 for finetuning, and a larger rate for the last layer.
-    """
-    order = tuned.sort_values(["diverged", "validation"], ascending=[True, False])
-    best, second = order.iloc[0], order.iloc[1]
-    ahead = round((best["validation"] - second["validation"]) * n_validation)
-    # Two standard errors of the difference, as if the networks' mistakes were independent.
-    chance = 2 * np.sqrt(2 * n_validation * best["validation"] * (1 - best["validation"]))
-    outcome = OUTCOMES[best["learning_rate"] == 0.01] if ahead > chance else "undecided"
-    lowest = best["learning_rate"] == order["learning_rate"].min()
-    at_edge = " It is the lowest that was tried." if lowest else ""
-    larger = last["learning_rate"] > best["learning_rate"]
-    return (
-        f"Best on validation images: learning rate {best['learning_rate']:g}{mark(best)}, "
-        f"ahead of {second['learning_rate']:g} by {ahead} of {n_validation:,} images "
-        f"(expected was 0.01; below {chance:.0f} images chance may decide): {outcome}.{at_edge}"
-        f"\nThe last layer's best rate is "
-        f"{last['learning_rate']:g}, {'' if larger else 'not '}larger: {OUTCOMES[larger]}."
-    )
-
-
-def flatness(results: Mapping[Arm, Finetuned]) -> str:
-    """Say how far validation accuracy still moved in the last quarter of runs, after the last drop.
-
-    Per arm the mean of the last half of that quarter minus the mean of its first half.
-    """
-    parts = []
-    for arm, result in results.items():
-        if arm.seed:
-            continue
-        scores = 100 * result.history["validation_accuracy"].tail(max(2, arm.epochs // 4))
-        half = len(scores) // 2
-        change = scores[half:].mean() - scores[:half].mean()
-        parts.append(f"{arm.learning_rate:g}: {change:+.1f} points")
-    return f"Change of validation accuracy within the last quarter of the run: {'; '.join(parts)}."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,21 +167,27 @@ def mechanism_words(mechanism: pd.DataFrame, moved: pd.DataFrame, size: Size) ->
             if told(random_layer[0]) == 1
             else "a gain from freezing the statistics with a random last layer is not shown"
         )
-    return "\n".join(f"- {line}" for line in lines)
+    if len(rows) > 3 and rows[3]["first"] == rows[2]["second"] and told(rows[2]) == 1:
+        lines.append(
+            "the trained last layer is enough by itself: with trained statistics, too, such a run "
+            "is better than the last layer alone"
+            if told(rows[3]) == 1
+            else "the trained last layer is not enough by itself: with trained statistics such a "
+            f"run minus the last layer alone is {difference_words(rows[3])}"
+        )
+    return "\n".join(f"- {line}" for line in [*lines, _supported(expected)])
 
 
-def mark(score: Mapping[str, Any] | pd.Series) -> str:
-    """Return what stands behind the score of a run that diverged."""
-    return " (diverged)" if score["diverged"] else ""
-
-
-def rate_scores(table: pd.DataFrame) -> dict[str, str]:
-    """Return the test accuracy of each learning rate in words: best epoch, then the last one."""
-    return {
-        f"{row['learning_rate']:g}": f"{row['test']:.1%} in the best epoch, "
-        f"{row['final_test']:.1%} in the last{mark(row)}"
-        for row in table.to_dict("records")
-    }
+def _supported(expected: Sequence[tuple[Mapping[str, Any], Sequence[int]]]) -> str:
+    """Return how many comparisons bear the explanation out; a random start does not test it."""
+    signs = [(told(row), wanted) for row, wanted in expected if RANDOM_START not in row["first"]]
+    held = sum(sign in wanted for sign, wanted in signs if sign or 0 in wanted)
+    refused = sum(sign not in wanted for sign, wanted in signs if sign)
+    verdict = "in part" if held and refused else "by all that is told" if held else "by nothing"
+    return (
+        f"of {len(signs)} comparisons that test the explanation, {held} came out as predicted and "
+        f"{refused} did not: it is supported {verdict}"
+    )
 
 
 def record(

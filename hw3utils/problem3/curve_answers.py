@@ -11,6 +11,7 @@ from hw3utils.problem3.experiments import ALL_LAYERS, LAST_LAYER, PROBE_FROZEN, 
 from hw3utils.training.intervals import mean_interval
 
 OUTCOMES = {True: "as predicted", False: "NOT as predicted"}
+WORDS = {1: "higher", -1: "lower", 0: "cannot be told"}
 SUBJECTS = {
     ALL_LAYERS: f"Plain finetuning at {RATES[ALL_LAYERS]:g}, with equally many updates,",
     PROBE_FROZEN: "Finetuning that trains the last layer first and keeps BatchNorm's statistics",
@@ -79,10 +80,9 @@ def crossing(
         )
         return Crossing(approach, low, high, None, reason)
     if high is None:
-        reason = (
-            f"is not clearly better than the last layer alone with up to {max(found):,} "
-            "training images"
-        )
+        reason = f"is worse than the last layer alone with {_listed(below)} training images"
+        if untold := [images for images in found if images not in below]:
+            reason += f", and cannot be told from it with {_listed(untold)}"
         return Crossing(approach, low, high, None, reason)
     if low > high:
         reason = "and the last layer alone change places more than once: there is no one crossing"
@@ -100,3 +100,9 @@ def gap(curve: pd.DataFrame, approach: str, size: Size) -> np.ndarray:
     last = at_size[at_size["approach"] == LAST_LAYER].set_index("seed")["test"]
     tuned = tuned.set_index("seed")["test"]
     return (tuned - last).dropna().to_numpy()
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """Return numbers as they stand in a sentence: ``"640, 2,560 and 10,240"``."""
+    *first, last = (f"{number:,}" for number in sorted(numbers))
+    return f"{', '.join(first)} and {last}" if first else last

@@ -16,6 +16,7 @@ from hw3utils.problem3 import (
     curve_answers,
     figures,
     head_experiments,
+    rate_answers,
     resnet,
     tables,
 )
@@ -101,7 +102,11 @@ class TestCrossing:
             ([0.0, 0.1, 0.2], "from 400 training images on, and worse with no number"),
             (
                 [-0.2, -0.1, -0.1],
-                "not clearly better than the last layer alone with up to",
+                "is worse than the last layer alone with 100, 400 and 1,600 training images",
+            ),
+            (
+                [-0.2, 0.0, -0.1],
+                "alone with 100 and 1,600 training images, and cannot be told from it with 400",
             ),
             ([0.1, 0.1, -0.1], "more than once"),
             ([0.0, 0.0, 0.0], "cannot be told from the last layer alone with any number"),
@@ -197,19 +202,46 @@ class TestHeads:
             results[key] = [loud, calm]
         assert all(each is marked for each in head_experiments.starting_heads(results).values())
 
+    @staticmethod
+    def scores(best, gap=0.1, noise=(0.0, 0.001)):
+        """Return three rates' last layers, two seeds each: by images, ``best`` is ``gap`` ahead."""
+        scores = pd.DataFrame(
+            {"images": n, "epochs": 60, "learning_rate": rate, "seed": seed,
+             "validation": 0.5 + (gap + noise[seed]) * (rate == best[n])}
+            for n in best for rate in (0.01, 0.1, 1.0) for seed in (0, 1)
+        )  # fmt: skip
+        scores["approach"] = LAST_LAYER
+        scores[["test", "final_test", "train", "best_epoch"]] = 0.5
+        return scores.assign(diverged=False)
+
     def test_the_trend_over_images_is_said_as_it_is(self):
-        def trend(*rates):
-            rows = [
-                {"approach": LAST_LAYER, "images": n, "epochs": 60, "learning_rate": rate,
-                 "validation": 0.5, "diverged": False}
-                for n, rate in zip((160, 640, 2_560), rates, strict=True)
-            ]  # fmt: skip
-            return answers.rate_trend(pd.DataFrame(rows), 60)
+        def trend(*rates, **options):
+            best = dict(zip((160, 640, 2_560), rates, strict=True))
+            return rate_answers.rate_trend(self.scores(best, **options), 60)
 
         assert "as expected" in trend(0.01, 0.1, 0.1)
         assert "not what we expected" in trend(0.1, 0.1, 0.01)
         assert "no clear trend" in trend(0.1, 1, 0.01)
         assert "the same for all" in trend(0.1, 0.1, 0.1)
+        assert "undecided" in trend(0.1, 0.1, 0.01, gap=0.001, noise=(0.01, -0.01))
+
+    def test_a_trend_is_hardly_ever_told_of_noise(self):
+        generator = np.random.default_rng(0)
+        told = 0
+        for _ in range(200):
+            scores = self.scores({160: 0.01, 640: 0.1, 2_560: 1.0}, gap=0.0)
+            scores["validation"] += 0.01 * generator.standard_normal(len(scores))
+            told += "undecided" not in rate_answers.rate_trend(scores, 60)
+        same = 200 / 9  # three rates drawn for three numbers of images are equal that often
+        assert told < same + 3 * same**0.5 + 6
+
+    def test_how_surely_the_best_rate_leads(self):
+        scores = self.scores({160: 0.1}, gap=0.02)
+        scores.loc[scores["learning_rate"] == 1.0, "validation"] = [0.5, 0.53]
+        words = rate_answers.lead_words(scores, Size(160, 60))
+        assert words.startswith("Validation accuracy at 0.1 minus that at another rate, in points")
+        assert "0.01: +2.1 (" in words and "1: +0.6 (" in words
+        assert words.count("higher") == words.count("cannot be told") == 1
 
 
 class TestVerdict:
@@ -233,13 +265,13 @@ class TestVerdict:
     def test_how_surely_a_rate_is_the_best_and_what_was_expected(self):
         tuned = pd.DataFrame({"learning_rate": [0.001, 0.01, 0.1], "diverged": [False, False, True],
                               "validation": [0.808, 0.804, 0.9]})  # fmt: skip
-        words = answers.best_rates_words(tuned, pd.Series({"learning_rate": 0.001}), 500)
+        words = rate_answers.best_rates_words(tuned, pd.Series({"learning_rate": 0.001}), 500)
         assert "ahead of 0.01 by 2 of 500 images (expected was 0.01; below 25 images" in words
         assert "chance may decide): undecided. It is the lowest that was tried." in words
-        assert "0.001, not larger: NOT as predicted" in words
+        assert "0.001, not larger: undecided." in words
         for validation, outcome in ((0.9, "NOT as predicted"), (0.7, "as predicted")):
             clear = tuned.assign(validation=[validation, 0.8, 0.9])
-            words = answers.best_rates_words(clear, pd.Series({"learning_rate": 0.1}), 500)
+            words = rate_answers.best_rates_words(clear, pd.Series({"learning_rate": 0.1}), 500)
             assert (
                 f"chance may decide): {outcome}." in words and "0.1, larger: as predicted" in words
             )
@@ -256,10 +288,10 @@ class TestVerdict:
         found = answers.verdict(tuned, last, self.ROW)
         assert found.approach == LAST_LAYER
         assert found.text.endswith("With every learning rate, training diverged: all layers.")
-        assert "(diverged)" in answers.rate_scores(both)["0.1"]
+        assert "(diverged)" in rate_answers.rate_scores(both)["0.1"]
 
     def test_best_and_last_epoch_are_both_said(self):
-        words = answers.rate_scores(TABLE)["0.01"]
+        words = rate_answers.rate_scores(TABLE)["0.01"]
         assert words == "90.0% in the best epoch, 85.0% in the last"
 
     def test_the_report_marks_a_rate_that_diverged_and_calls_another_the_best(self):
@@ -308,7 +340,7 @@ class TestSentences:
     def test_a_curve_that_still_moves_is_told_from_a_flat_one(self):
         flat = finetuned(validation=(0.1, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6))
         rising = finetuned(validation=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8))
-        words = answers.flatness(
+        words = rate_answers.flatness(
             {Arm(ALL_LAYERS, 9, 8, 0.01, 0): flat, Arm(ALL_LAYERS, 9, 8, 0.1, 0): rising}
         )
         assert "0.01: +0.0 points" in words and "0.1: +10.0 points" in words
@@ -324,6 +356,7 @@ class TestSentences:
         told = pd.DataFrame([names | down, names | down, names | up])
         words = answers.mechanism_words(told, moved, SIZES[1])
         assert words.count("- as predicted") == 3 and "NOT" not in words
+        assert "of 3 comparisons" in words and "supported by all that is told" in words
         assert "moved by 1.00% of their length" in words and "features by 100%" in words
         helped = {"first": f"{HEAD_FROZEN} at 0.001", "second": "plain"} | up
         with_fourth = answers.mechanism_words(
@@ -331,6 +364,11 @@ class TestSentences:
         )
         assert with_fourth.count("NOT as predicted") == 1, "freezing alone was to be of no help"
         assert "helps with a random last layer, too" in with_fourth
+        assert "3 came out as predicted and 1 did not: it is supported in part" in with_fourth
+        start = {"first": "other", "second": "last layer"}
+        for outcome, enough in ((down, "is not enough by itself"), (up, "is enough by itself")):
+            rows = pd.concat([told, pd.DataFrame([start | outcome])], ignore_index=True)
+            assert enough in answers.mechanism_words(rows, moved, SIZES[1])
         of_no_help = pd.concat([told, pd.DataFrame([helped | down])], ignore_index=True)
         words = answers.mechanism_words(of_no_help, moved, SIZES[1])
         assert "with a random last layer is not shown" in words
