@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 FASTER_BY = 1.2
+FAR_SLOWER = 0.5
+FEW = 8  # images that show whether bf16 is far slower
 LARGEST_ROUNDING = 0.25
 LARGEST_BIAS = 0.1
 
@@ -20,7 +22,7 @@ LARGEST_BIAS = 0.1
 class Arithmetic(NamedTuple):
     """bf16 autocast against float32, over several minibatches with the same weights."""
 
-    batches: int
+    batches: int  # 0: bf16 is far slower, and nothing else was measured
     speed_up: float  # seconds of float32's forward and backward passes divided by those of bf16
     rounding: float  # variance of the gradient's rounding error / its variance between minibatches
     # Length of the mean rounding error, less what chance adds to it (0 where that is more), divided
@@ -55,6 +57,24 @@ def under_autocast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
     model.forward = mixed
     return model
+
+
+def speed_up(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the seconds of float32's forward and backward pass divided by those of bf16.
+
+    On one minibatch, after a first pass in which kernels are chosen. The model is as in
+    `compare_arithmetic`.
+    """
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    seconds = []
+    for dtype in (None, torch.bfloat16):
+        for _ in range(2):
+            began = time.perf_counter()
+            _gradient(model, dtype, images, labels)
+            took = time.perf_counter() - began
+        seconds.append(took)
+    model.load_state_dict(state)
+    return seconds[0] / seconds[1]
 
 
 def compare_arithmetic(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> Arithmetic:

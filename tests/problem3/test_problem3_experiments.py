@@ -220,6 +220,7 @@ class TestArithmetic:
             return Arithmetic(len(batches), speed_up=2.0, rounding=0.1, bias=0.0, cosine=0.9)
 
         monkeypatch.setenv("HW3_JOBS", "1")
+        monkeypatch.setattr(experiments, "speed_up", lambda *_: 1.0)
         monkeypatch.setattr(experiments, "compare_arithmetic", compare)
         images = make_images(40, shape=(3, 32, 32))
         parts = Splits(images, images, images)
@@ -240,3 +241,29 @@ class TestArithmetic:
         assert torch.equal(given.fc.weight, head.weight) and not torch.equal(
             new.fc.weight[0], head.weight[0]
         )
+
+    @pytest.mark.parametrize("quick", [0.1, 0.6])
+    def test_where_bf16_is_far_slower_nothing_else_is_measured(self, quick, monkeypatch):
+        timed, compared = [], []
+
+        def speed_up(model, images, labels):
+            timed.append((len(images), len(labels)))
+            return quick
+
+        def compare(model, batches):
+            compared.append(batches)
+            return Arithmetic(len(batches), 0.6, 0.1, 0.0, 0.9)
+
+        monkeypatch.setattr(experiments, "speed_up", speed_up)
+        monkeypatch.setattr(experiments, "compare_arithmetic", compare)
+        images = make_images(40, shape=(3, 32, 32))
+        found = Arithmetic(
+            **experiments._compare_gradients(
+                BASE.weights, None, SCALE, 10, 16, images.images, images.labels
+            )
+        )
+        assert timed == [(8, 8)] and not found.use
+        if quick < 0.5:
+            assert found[:2] == (0, quick) and not compared
+        else:
+            assert found.batches == 3 and compared
