@@ -11,98 +11,47 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hw3utils.problem4 import comparisons, methods
-from hw3utils.problem4.comparisons import LARGE, SMALL, STUDENT_PAIRS, Pair, difference
-from hw3utils.problem4.experiments import LONGER, NOISE_RATES, ONE_WRONG, RANDOM, ZIPF
-from hw3utils.problem4.labels import RESAMPLING_RULES
+from hw3utils.problem4 import comparisons
+from hw3utils.problem4.comparisons import (
+    LARGE,
+    LATER_PAIRS,
+    SMALL,
+    STUDENT_PAIRS,
+    Pair,
+    difference,
+)
+from hw3utils.problem4.label_answers import noise_answer, resampling_answer
 from hw3utils.problem4.recipes import Stage
 from hw3utils.problem4.tables import ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
-from hw3utils.problem4.teaching import ALONE, CEILING, HARD, RANDOM_TRUE, SELECTED, TUNED, with_p
+from hw3utils.problem4.teaching import (
+    ALONE,
+    CEILING,
+    HARD,
+    ONE_CLASS,
+    RANDOM_TRUE,
+    SELECTED,
+    TUNED,
+    with_p,
+)
 from hw3utils.problem4.wording import DIVERGED, diverged, in_points, mean, verdict
 from hw3utils.settings import Problem4
 
 
-def noise_answer(found: pd.DataFrame, noise: pd.DataFrame, controls: pd.DataFrame) -> str:
-    """Return what label noise costs, from `comparisons.noise` and the tables behind it."""
-    judges = {
-        comparisons.LINEAR: ("linear_accuracy", "A linear classifier on the frozen features"),
-        comparisons.OWN: ("own_accuracy", "The network's own last layer"),
-    }
-    lines = []
-    for judge, (column, name) in judges.items():
-        costs = {
-            rate: difference(found, judge, comparisons.noisy(rate), comparisons.noisy(0))
-            for rate in NOISE_RATES[1:]
-        }
-        told = verdict(
-            costs[0.25], "gains accuracy at 25% noise", "loses accuracy at 25% noise",
-            "shows no clear effect of 25% noise",
-        )  # fmt: skip
-        lost = [f"{rate:.0%}" for rate, cost in costs.items() if cost.sign == -1]
-        if lost[:2] == ["10%", "25%"]:
-            told += ", and already at 10%"
-        elif lost and costs[0.25].sign == 0:
-            told += f", though it loses at {' and '.join(lost)}"
-        said = ", ".join(f"{rate:.0%} noise {in_points(cost)}" for rate, cost in costs.items())
-        level = mean(noise[noise["noise"] == 0.0], column)
-        lines.append(f"**{name} {told}**: against {level} without noise, {said} points.")
-    longer = difference(found, comparisons.LOSS, LONGER, comparisons.USUAL)
-    told = verdict(
-        longer, "25% noise costs the features more", "25% noise costs the features less",
-        "it cannot be told whether 25% noise costs the features more or less",
-    )  # fmt: skip
-    lines.append(f"Trained for longer, {told}: the cost changes by {in_points(longer)} points.")
-    kinds = comparisons.noisy(0.5, ONE_WRONG), comparisons.noisy(0.5)
-    own, features = (
-        difference(found, judge, *kinds) for judge in (comparisons.OWN, comparisons.LINEAR)
-    )
-    many = noise[noise["noise"] == 0.5]
-    one = controls[(controls["control"] == ONE_WRONG) & (controls["noise"] == 0.5)]
-    lines.append(
-        f"The kind of noise: where all wrong labels of a class name the same other class, 50% "
-        f"noise leaves the own last layer {mean(one, 'own_accuracy')} instead of "
-        f"{mean(many, 'own_accuracy')}, {in_points(own)} points; for the features the difference "
-        f"is {in_points(features)}."
-    )
-    trained = noise[noise["noise"] != RANDOM].astype({"noise": float})
-    return "\n".join(lines) + diverged(trained, "noise", "{:.0%} noise")
-
-
-def resampling_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Return what resampling wins over natural sampling, from `comparisons.resampling`."""
-    before, after = comparisons.BEFORE, comparisons.AFTER
-    measures = {
-        f"All classes (exponent {table['exponent'].iloc[0]:g})": comparisons.transfer(after, "all"),
-        "Before the transfer, classes of the tail": comparisons.transfer(before, "tail"),
-        "Before the transfer, classes of the head": comparisons.transfer(before, "head"),
-        f"After the transfer, with Zipf's exponent, {ZIPF:g}": comparisons.transfer(
-            after, "all", ZIPF
-        ),
-    }
-    rules = list(RESAMPLING_RULES)[1:]
-    lines = []
-    for said, measure in measures.items():
-        gains = [in_points(difference(found, measure, rule, "natural")) for rule in rules]
-        parts = [f"{rule} {gain}" for rule, gain in zip(rules, gains, strict=True)]
-        lines.append(f"{said}: {', '.join(parts)} points against natural sampling.")
-    judged = comparisons.transfer(after, "all")
-    won = [rule for rule in rules if difference(found, judged, rule, "natural").sign == 1]
-    told = f"{' and '.join(won)} sampling shows" if won else "neither rule shows"
-    lines[0] = f"**After the transfer {told} a clear gain.** {lines[0]}"
-    return "\n".join(lines) + diverged(table, "rule")
-
-
-def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
+def students_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
     """Return what unlabelled images bring a student, from `comparisons.students`."""
     small, large = (table[table["network"] == network] for network in (SMALL, LARGE))
-    points = _points(found, STUDENT_PAIRS)
-    everything = difference(found, *STUDENT_PAIRS["all of U"])
-    told = verdict(everything, "better", "worse", "neither demonstrably better nor worse")
+    later = comparisons.students_later(table)
+    points = _points(found, STUDENT_PAIRS) | _points(later, LATER_PAIRS)
+    signs = [difference(found, *STUDENT_PAIRS[name]).sign for name in ("top K", "all of U")]
+    top, everything = ({1: "a gain", -1: "a loss", 0: "no clear gain"}[sign] for sign in signs)
     lines = [
-        f"**With a teacher's labels on all of U the student is {told} than LeNet-5 on D alone, "
-        f"tuned** ({_arm(small, TUNED)}): {points['all of U']} points. With the teacher's top K "
-        f"alone: {points['top K']}; with the top K that LeNet-5 labelled itself: "
-        f"{points['its own top K']}. The teacher has {_arm(table, THE_TEACHER)}.",
+        f"**Against LeNet-5 on D alone, tuned, the paper's top K (here {settings['k']:,} of each "
+        f"class) brings {top}, {'and' if top == everything else 'but'} a teacher's labels on all "
+        f"of U bring {everything}** ({_arm(small, TUNED)}; {points['top K']} and "
+        f"{points['all of U']} points; other K: 4.3d). Against “D alone” with the same settings "
+        f"top K differs by {points['same settings']}. With the top K that LeNet-5 labelled itself: "
+        f"{points['its own top K']} against D alone, tuned. The teacher has "
+        f"{_arm(table, THE_TEACHER)}.",
         f"Selection: top K against as many images at random {points['ranking']}, against all of U "
         f"{points['selection']}. Soft labels against hard ones {points['soft labels']}. True "
         f"labels for all of U, which nobody has, against the teacher's {points['true labels']}: "
@@ -110,6 +59,7 @@ def students_answer(found: pd.DataFrame, table: pd.DataFrame) -> str:
         f"The teacher's network as a student of its own labels, against itself on D alone "
         f"({_arm(large, ALONE)}): top K {points['top K, large']}, all of U "
         f"{points['all of U, large']}. {_by_itself(found)}",
+        _the_labeller(later, points, settings),
     ]
     named = table.assign(arm=table["network"] + ", " + table["arm"])
     return "\n".join(lines) + diverged(named, "arm")
@@ -126,10 +76,33 @@ def _by_itself(found: pd.DataFrame) -> str:
         return "So unlabelled images can help even a network that labels them itself."
     if any(taught):
         return (
-            "A gain shows only where another network gave the labels: that can be the teacher's "
-            "architecture at second hand. (LeNet-5 labelling all of U itself was not tried.)"
+            "In these pairs a gain shows only where another network gave the labels: that can be "
+            "the teacher's architecture at second hand. (LeNet-5 labelling all of U itself was not "
+            "tried.)"
         )
     return "So no network shows a clear gain from unlabelled images."
+
+
+def _the_labeller(
+    later: pd.DataFrame, points: Mapping[str, str], settings: Mapping[str, Any]
+) -> str:
+    """Say whether the network that labels is as good as the one with which it is compared."""
+    signs = [difference(later, *LATER_PAIRS[name]).sign for name in LATER_PAIRS][1:]
+    updates = settings["student_updates"] + settings["finetune_updates"]
+    told = {
+        1: "so that student learned from a network that is worse than the one it should beat",
+        -1: "so that student learned from a network that is better than the one it should beat",
+        0: "so the two cannot be told apart",
+    }[signs[0]]
+    more = signs == [1, 1] and updates > settings["teacher_updates"]
+    why = ", which its additional updates alone may explain" if more else ""
+    return (
+        f"The labeller there is the teacher, with {settings['teacher_updates']:,} updates on D; "
+        f"the same network on D alone had {updates:,} and differs from it by {points['longer']}, "
+        f"{told}. Against the teacher itself all of U differs by {points['all of U, labeller']}"
+        f"{why}. (These pairs, and “D alone” with the same settings, were added after the results; "
+        "their intervals are as wide as the others.)"
+    )
 
 
 def p_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
@@ -192,9 +165,7 @@ def k_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
         f"K = {high:,} it {fall}**: {points['rise']} and {points['fall']} points. The share of "
         f"pseudo-labels that are right: {purity[low]:.0%}, {purity[middle]:.0%}, "
         f"{purity[high]:.0%}.",
-        f"With P = 1 a class runs out of candidates instead of taking worse ones: at "
-        f"K = {high:,} that student differs from the one with P = {settings['p']} by "
-        f"{points['one class']}.",
+        _one_class_answer(found, table, settings),
         f"The left side. Quantity: the same step in K with random images and true labels brings "
         f"{points['quantity']}. Ease: at K = {low:,} the best-ranked images differ from random "
         f"ones, both with true labels, by {points['ease']}. And random images with the teacher's "
@@ -212,24 +183,51 @@ def k_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, An
     return "\n".join(lines) + diverged(table.assign(arm=names), "arm")
 
 
+def _one_class_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[str, Any]) -> str:
+    """Say whether the fall is there with P = 1 too, where no class takes worse candidates."""
+    _, middle, high = settings["judged_ks"]
+    pairs = comparisons.mechanism_pairs(settings["judged_ks"])
+    step = comparisons.one_class_step(table, settings["judged_ks"])
+    precision = table[(table["arm"] == ONE_CLASS) & (table["k"] == high)]["precision"].mean()
+    told = verdict(
+        step, ": the accuracy rises there",
+        ": it is there as well, so forced labels are not all of it", ": no fall shows",
+    )  # fmt: skip
+    if difference(found, *pairs["fall"]).sign == -1:
+        asked = f" If forced labels make the fall, it must vanish there{told}."
+    else:
+        asked = " (There is no clear fall for it to explain.)"
+    return (
+        f"With P = 1 a class runs out of candidates instead of taking worse ones, and "
+        f"{precision:.0%} of the labels are right at K = {high:,}.{asked} From K = {middle:,} to "
+        f"K = {high:,} that student changes by {in_points(step)}; "
+        f"at K = {high:,} it differs from the one with P = {settings['p']} by "
+        f"{in_points(difference(found, *pairs['one class']))}. (The first of these two pairs was "
+        "added after the results.)"
+    )
+
+
 def few_images_answer(
     table: pd.DataFrame, students: pd.DataFrame, settings: Mapping[str, Any]
 ) -> str:
-    """Return at which K a student lies below D alone, and how often it sees its few images."""
-    alone = levels(students)[TUNED]
+    """Return at which K a student is told from D alone, and how often it sees its few images."""
+    found = comparisons.against_alone(table, students)
+    kinds = {-1: "worse", 1: "better", 0: "cannot be told from it"}
+    parts = [
+        f"{kind} at K = {', '.join(f'{k:,}' for k in ks)}"
+        for sign, kind in kinds.items()
+        if (ks := [k for k, each in found.items() if each.sign == sign])
+    ]
     paper = table[table["arm"] == SELECTED].groupby("k")[["accuracy", "rows"]].mean()
-    below = paper[paper["accuracy"] < alone]
-    if below.empty:
-        return f"No K gives a student below LeNet-5 on D alone, tuned ({alone:.1%})."
-    k, rows = int(below.index[0]), below["rows"].iloc[0]
+    k, (accuracy, rows) = int(paper.index[0]), paper.iloc[0]
     shown = settings["student_updates"] * Stage.batch_size / rows
     true = table[(table["arm"] == RANDOM_TRUE) & (table["k"] == k)]["accuracy"].mean()
-    names = ", ".join(f"{k:,}" for k in below.index)
     return (
-        f"On average the student lies below LeNet-5 on D alone, tuned ({alone:.1%}), at K = "
-        f"{names}. Every student has the same number of updates, so at K = {k:,} it sees each of "
-        f"its {rows:,.0f} labels {shown:,.0f} times: {below['accuracy'].iloc[0]:.1%}. As many "
-        f"random images with true labels give {true:.1%}."
+        f"Against LeNet-5 on D alone, tuned ({levels(students)[TUNED]:.1%}), the student is "
+        f"{'; '.join(parts)} (these {len(found)} intervals hold together). Every student has the "
+        f"same number of updates, so at K = {k:,} it sees each of its {rows:,.0f} labels "
+        f"{shown:,.0f} times: {accuracy:.1%}. As many random images with true labels give "
+        f"{true:.1%}."
     )
 
 
@@ -248,7 +246,6 @@ def record(settings: Problem4, tables: Mapping[str, pd.DataFrame]) -> dict[str, 
         "profile": settings.profile,
         "settings": dataclasses.asdict(settings),
         **{name: table.to_dict("records") for name, table in tables.items()},
-        "methods": methods.lines(settings),
     }
 
 
@@ -264,7 +261,7 @@ def answers(found: Mapping[str, Any]) -> dict[str, str]:
     return {
         "4.2a": noise_answer(by["4.2a"], noise, controls),
         "4.2b": resampling_answer(by["4.2b"], resampling),
-        "4.3a": students_answer(by["4.3a"], students),
+        "4.3a": students_answer(by["4.3a"], students, found["settings"]),
         "4.3b": p_answer(by["4.3b"], rare, found["settings"]),
         "4.3c": several_labels_answer(counts),
         "4.3d": k_answer(by["4.3d"], mechanism, found["settings"]),

@@ -12,7 +12,7 @@ import pandas as pd
 from hw3utils.problem4.experiments import LONGER, NOISE_RATES, ONE_WRONG, RANDOM, ZIPF
 from hw3utils.problem4.labels import RESAMPLING_RULES
 from hw3utils.problem4.recipes import STUDENT, TEACHER
-from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, TWO_GARMENTS
+from hw3utils.problem4.tables import NETWORKS, ONE_GARMENT, THE_TEACHER, TWO_GARMENTS
 from hw3utils.problem4.teaching import (
     ALONE,
     CEILING,
@@ -48,14 +48,17 @@ class Pair(NamedTuple):
     second: str
 
 
-def compare(question: str, values: pd.DataFrame, pairs: Collection[Pair]) -> pd.DataFrame:
+def compare(
+    question: str, values: pd.DataFrame, pairs: Collection[Pair], together: int | None = None
+) -> pd.DataFrame:
     """Return the differences of a question's pairs, in percentage points, with their intervals.
 
     ``values`` has the columns ``measure``, ``arm``, ``seed`` and ``value`` (a fraction). A row for
     each pair: ``question``, ``measure``, ``first``, ``second``, ``mean``, ``low``, ``high`` and the
-    number of ``seeds``; NaN where a seed is missing or diverged, or there is but one.
+    number of ``seeds``; NaN where a seed is missing or diverged, or there is but one. The intervals
+    are as wide as those of ``together`` pairs that hold at once; by default of all of ``pairs``.
     """
-    level = 1 - (1 - TOGETHER) / len(pairs)
+    level = 1 - (1 - TOGETHER) / (together or len(pairs))
     rows = []
     for pair in pairs:
         both = values["arm"].isin((pair.first, pair.second))
@@ -136,10 +139,23 @@ STUDENT_PAIRS = {  # of 4.3a, by what they tell
 }
 
 
+LATER_PAIRS = {  # of 4.3a, looked at once the results were there: they say what the others rest on
+    "same settings": Pair(SMALL, SELECTED, ALONE),
+    "longer": Pair(LARGE, ALONE, THE_TEACHER),
+    "all of U, labeller": Pair(LARGE, HARD, THE_TEACHER),
+}
+
+
 def students(table: pd.DataFrame) -> pd.DataFrame:
     """Return the differences of 4.3a, from `tables.students_table`."""
     values = table.rename(columns={"network": "measure", "test_accuracy": "value"})
     return compare("4.3a", values, STUDENT_PAIRS.values())
+
+
+def students_later(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the differences of `LATER_PAIRS`, with intervals as wide as those of `students`."""
+    values = table.rename(columns={"network": "measure", "test_accuracy": "value"})
+    return compare("4.3a", values, LATER_PAIRS.values(), together=len(STUDENT_PAIRS))
 
 
 def rare_pairs(images: str, judged_ps: Sequence[int]) -> dict[str, Pair]:
@@ -187,6 +203,34 @@ def mechanism(table: pd.DataFrame, settings: Problem4) -> pd.DataFrame:
     arms = list(map(at, table["arm"], table["k"]))
     values = table.assign(measure=SMALL, arm=arms, value=table["accuracy"])
     return compare("4.3d", values, mechanism_pairs(settings.judged_ks).values())
+
+
+def one_class_step(table: pd.DataFrame, judged_ks: Sequence[int]) -> Interval:
+    """Return what P = 1 changes where the others fall, its interval as wide as in `mechanism`.
+
+    Looked at once the results were there: whether the fall is there without forced labels.
+    """
+    _, middle, high = judged_ks
+    arms = list(map(at, table["arm"], table["k"]))
+    values = table.assign(measure=SMALL, arm=arms, value=table["accuracy"])
+    step = Pair(SMALL, at(ONE_CLASS, high), at(ONE_CLASS, middle))
+    found = compare("4.3d", values, [step], together=len(mechanism_pairs(judged_ks)))
+    return difference(found, *step)
+
+
+def against_alone(table: pd.DataFrame, students: pd.DataFrame) -> dict[int, Interval]:
+    """Return by how much 4.3d's top K differs from D alone, tuned, at each K; all hold together."""
+    top = table[table["arm"] == SELECTED]
+    alone = students[(students["network"] == SMALL) & (students["arm"] == TUNED)]
+    values = pd.concat(
+        [
+            top.assign(arm=[at(SELECTED, k) for k in top["k"]], value=top["accuracy"]),
+            alone.assign(value=alone["test_accuracy"]),
+        ]
+    ).assign(measure=SMALL)
+    pairs = {k: Pair(SMALL, at(SELECTED, k), TUNED) for k in sorted(top["k"].unique())}
+    found = compare("4.3d", values, pairs.values())
+    return {k: difference(found, *pair) for k, pair in pairs.items()}
 
 
 def at(arm: str, k: int) -> str:

@@ -1,10 +1,22 @@
 """How each experiment of Problem 4 was done: a line for each question, made from the settings."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from hw3utils.problem4.experiments import LEARNING_RATE, ZIPF, tail_counts
 from hw3utils.problem4.recipes import STUDENT, TEACHER, Stage
 from hw3utils.problem4.teaching import FINETUNE_RATE, TUNED_DECAYS, TUNED_RATES, WEIGHT_DECAY
 from hw3utils.settings import Problem4
 from hw3utils.training import networks
+
+
+def of_record(found: Mapping[str, Any]) -> dict[str, str]:
+    """Return the methods of a run, from what `answers.record` put together."""
+    sizes = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in found["settings"].items()
+    }
+    return lines(Problem4(**sizes))
 
 
 def lines(settings: Problem4, num_classes: int = 10) -> dict[str, str]:
@@ -24,8 +36,10 @@ def lines(settings: Problem4, num_classes: int = 10) -> dict[str, str]:
     return {
         "4.2a": (
             f"LeNet-5 ({student:,} parameters), {s.noise_images:,} images, {s.noise_updates:,} "
-            f"updates ({s.longer_updates:,} where it is trained for longer; {sgd}); the linear "
-            f"classifier learns from {probe}; {judged}."
+            f"updates ({s.longer_updates:,} where it is trained for longer; {sgd}); a label "
+            f"that is replaced never comes out as itself, so 25% noise are 25% wrong labels "
+            f"(draws as in the formula above leave {0.25 * (1 - 1 / num_classes):.1%}, with "
+            f"{num_classes} equal classes); the linear classifier learns from {probe}; {judged}."
         ),
         "4.2b": (
             f"LeNet-5 ({student:,} parameters); of {num_classes} classes the one of rank r keeps "
@@ -42,13 +56,16 @@ def lines(settings: Problem4, num_classes: int = 10) -> dict[str, str]:
             f"{s.teacher_updates:,} updates; the student is LeNet-5 ({student:,} parameters, so "
             f"more than the teacher), trained for {s.student_updates:,} updates and then on D for "
             f"{s.finetune_updates:,} more at a learning rate of {FINETUNE_RATE:g} ({sgd}; weight "
-            f"decay {WEIGHT_DECAY:g} in all arms). {s.student_seeds} seeds, each with its own D, "
-            f"U, weights and order; {s.n_validation:,} validation and {s.n_test:,} test images."
+            f"decay {WEIGHT_DECAY:g}; “D alone, tuned” and “all of U (soft)” have settings of "
+            f"their own, see 4.3a). {s.student_seeds} seeds, each with its own D, U, weights and "
+            f"order; {s.n_validation:,} validation and {s.n_test:,} test images."
         ),
         "4.3a": (
             f"K = {s.k:,}, P = {s.p}: {num_classes * s.k:,} labels for {s.pool:,} images. For "
             f"“D alone, tuned” the learning rate (of {_one_of(TUNED_RATES)}) and the weight decay "
-            f"(of {_one_of(TUNED_DECAYS)}) were chosen on validation images."
+            f"(of {_one_of(TUNED_DECAYS)}) were chosen on validation images; that network also "
+            f"gave the labels of “top K (own labels)”. “all of U (soft)” has the temperature "
+            f"{s.temperature:g} and the learning rate {LEARNING_RATE / s.temperature:g}."
         ),
         "4.3b": (
             f"D keeps {s.rare_labelled} images each of {s.rare_classes} classes, drawn for each "
