@@ -156,13 +156,14 @@ INSTEAD = {
 }
 # Files of the package that write sentences, or draw the answers, or make the committed run.
 DROPPED = (
-    "answers.py", "batch_size_answers.py", "curve_answers.py", "label_answers.py", "methods.py",
-    "wording.py", "diagrams.py", "summary.py", "page.py", "publication.py", "report.css",
+    "answers.py", "batch_size_answers.py", "curve_answers.py", "label_answers.py",
+    "rate_answers.py", "methods.py", "wording.py", "diagrams.py", "summary.py", "page.py",
+    "publication.py", "report.css",
 )  # fmt: skip
 # Whatever a notebook computes with these goes too.
 HIDDEN_NAMES = {
     "answers", "batch_size_answers", "curve_answers", "diagrams", "label_answers", "methods",
-    "wording",
+    "rate_answers", "wording",
     "layer_tables", "inception_saving", "growth_over_stages",
     *(function.split(":")[1] for function in WITHHELD),
 }  # fmt: skip

@@ -21,21 +21,6 @@ def committed_results(problem: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def committed_print(problem: str, start: str) -> str:
-    """Return what the committed run's notebook of a problem printed after the words ``start``.
-
-    For what no table holds. Raises a ValueError unless one printed line begins with them.
-    """
-    path = paths.notebooks_dir() / f"{problem}.ipynb"
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    shown = ["".join(output.get("text", [])) for output in outputs]
-    lines = [line for text in shown for line in text.splitlines() if line.startswith(start)]
-    if len(lines) != 1:
-        raise ValueError(f"{path.name} holds {len(lines)} printed lines that begin with {start!r}")
-    return lines[0].removeprefix(start)
-
-
 def without_digests(message: str, most: int = 4) -> str:
     """Return a message whose longer lists of files and SHA-256 digests are told in one line.
 
