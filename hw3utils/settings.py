@@ -1,8 +1,8 @@
 """How large a run is: the numbers behind the profiles of `PROFILES`.
 
 One frozen dataclass for each problem. Its defaults are the numbers of one profile, ``SIZES`` holds
-what the others change. Change a number here, or by name for one run: in the notebook's parameters
-cell, or with ``python -m hw3utils run problem1 -p seeds=3``.
+what the others change. Change a number here; those of a notebook's parameters cell also by name for
+one run: in that cell, or with ``python -m hw3utils run problem1 -p seeds=3``.
 """
 
 import dataclasses
@@ -323,7 +323,7 @@ class Problem4(Settings):
     p: int = 3  # classes for each image, where P is not what is varied
     ks: tuple[int, ...] = (25, 100, 500, 1_000, 2_000, 3_000, 4_500, 6_000)  # of 4.3d
     judged_ks: tuple[int, ...] = (100, 3_000, 6_000)  # between which it is asked: rise or fall?
-    ps: tuple[int, ...] = (1, 2, 3, 5)  # of 4.3b
+    ps: tuple[int, ...] = (1, 2, 3, 5)  # of 4.3b, and of the precisions in 4.3d
     judged_ps: tuple[int, ...] = (1, 3)  # between which it is asked what P > 1 brings
     rare_classes: int = 3  # in 4.3b: classes of which D has
     rare_labelled: int = 4  # so few images each,

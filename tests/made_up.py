@@ -10,6 +10,19 @@ from PIL import Image
 
 from hw3utils.data.images import ImageSet
 from hw3utils.training.runs import FitResult, Run
+from hw3utils.training.schedules import (
+    Constant,
+    Cyclical,
+    DecayingCyclical,
+    LinearDecay,
+    OneCycle,
+    Steps,
+)
+
+SCHEDULES = [
+    Constant(0.05), LinearDecay(0.05), OneCycle(0.05), Cyclical(0.01, lr_max=0.1),
+    DecayingCyclical(0.01, lr_max=0.1), Steps(0.05),
+]  # fmt: skip
 
 
 def make_images(n: int, num_classes: int = 10, seed: int = 0, shape=(1, 28, 28)) -> ImageSet:

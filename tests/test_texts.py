@@ -105,7 +105,9 @@ def test_a_wrong_command_line_is_refused(line):
 
 
 def test_every_computed_number_is_up_to_date():
-    assert publication.refresh_texts(check_only=True), "run: python -m hw3utils publish, or cog -r"
+    assert publication.refresh_texts(check_only=True), (
+        "run: .venv/bin/cog -r -n UTF-8 README.md benchmarks/README.md answers/*.md"
+    )
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -134,6 +136,8 @@ def test_a_text_names_only_commands_and_files_that_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     for path in re.findall(r"`((?:hw3utils|tests)/[\w/]+\.py|data/|answers/\w*|figures/)`", text):
         assert (ROOT / path).exists(), path
+    for path in re.findall(r"`((?:data|training|problem\d|report|checking)/[\w/]+\.py)`", text):
+        assert (ROOT / "hw3utils" / path).exists(), path
     for module in re.findall(r"python -m (benchmarks\.\w+)", text):
         assert (ROOT / Path(*module.split("."))).with_suffix(".py").is_file(), module
 

@@ -33,6 +33,7 @@ LOOKS = [
     {"color": colour, "linestyle": style, "marker": marker}
     for colour, style, marker in zip(COLOURS, STYLES, MARKERS, strict=True)
 ]
+LOOKS += [look | {"fillstyle": "none", "linewidth": 1} for look in LOOKS]  # from the eighth arm on
 FAR = 15  # points of accuracy by which an arm that failed lies below the others
 Results = Sequence[FitResult]  # of one arm: a run for each seed
 

@@ -1,4 +1,4 @@
-"""Tables of Problem 1: what the runs ended with. They are trained by `training.sweeps`."""
+"""Tables of Problem 1, made from finished runs, range tests and measurements of the noise."""
 
 import itertools
 from collections.abc import Mapping, Sequence

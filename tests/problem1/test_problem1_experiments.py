@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from hw3utils.problem1 import diagnostics, experiments
+from hw3utils.problem1 import answers, diagnostics, experiments
 from hw3utils.problem1.learning_rates import LRBounds
 from hw3utils.settings import PROFILES, Problem1
 from hw3utils.training import loop, networks, schedules
@@ -110,6 +110,12 @@ def test_all_schedules_have_the_same_budget_and_no_higher_rate_than_lr_max(profi
     for name, run in runs.items():
         rates = schedules.learning_rates(run.schedule, run.num_updates(settings.n_train))
         assert max(rates) <= BOUNDS.lr_max * (1 + 1e-12), name
+
+
+def test_the_cyclical_rate_is_compared_with_every_other_schedule():
+    runs = experiments.schedule_runs(BOUNDS, 0.01, 48_000, LAPTOP)
+    others = {second for _, second in answers.SCHEDULE_PAIRS}
+    assert others == set(runs) - {experiments.CYCLICAL}, "add it to SCHEDULE_PAIRS in answers"
 
 
 def test_two_pairs_of_schedules_differ_in_one_thing_only():

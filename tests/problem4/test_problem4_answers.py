@@ -65,7 +65,7 @@ def made_up(accuracy, seeds=SEEDS):
         {"images": images, "arm": arm, "p": p, "rare_rows": 100, "rare_right": 50,
          "precision": 0.5}
         for images in (tables.ONE_GARMENT, tables.TWO_GARMENTS)
-        for arm, p in [(teaching.with_p(1), 1), (teaching.with_p(3), 3), (teaching.HARD, np.nan),
+        for arm, p in [*((teaching.with_p(p), p) for p in SETTINGS.ps), (teaching.HARD, np.nan),
                        (teaching.ALONE, np.nan), (teaching.balanced(1), 1),
                        (teaching.balanced(3), 3)]
     ]  # fmt: skip

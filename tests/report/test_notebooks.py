@@ -1,6 +1,9 @@
 """Guards for the committed notebooks: without outputs, nbval would pass and check nothing."""
 
+import ast
 import base64
+import importlib
+import inspect
 import re
 
 import nbformat
@@ -12,6 +15,7 @@ from hw3utils.report import notebooks, publication
 
 NOTEBOOKS = sorted(paths.notebooks_dir().glob("*.ipynb"))
 FEWEST_CHECKED_CELLS = 4
+UNPUBLISHED = "the notebook was changed: run and publish it (CONTRIBUTING.md, Re-running)"
 SETUP_METADATA = {
     "tags": [notebooks.COLAB_TAG], "cellView": "form", "jupyter": {"source_hidden": True}
 }  # fmt: skip
@@ -32,7 +36,25 @@ def checked_cells(notebook):
 
 def test_every_cell_was_executed_in_order(notebook):
     counts = [cell.execution_count for cell in code_cells(notebook)]
-    assert counts == list(range(1, len(counts) + 1))
+    assert counts == list(range(1, len(counts) + 1)), UNPUBLISHED
+
+
+def test_a_notebook_names_only_what_the_package_has(notebook):
+    """A rename that leaves a cell behind is told here, and not by the cell minutes later."""
+    modules = {}
+    trees = [ast.parse(cell.source) for cell in code_cells(notebook)]
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("hw3utils"):
+            package = importlib.import_module(node.module)
+            for alias in node.names:
+                if not hasattr(package, alias.name):
+                    importlib.import_module(f"{node.module}.{alias.name}")
+                modules[alias.asname or alias.name] = getattr(package, alias.name)
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = modules.get(node.value.id)
+            if inspect.ismodule(module):
+                assert hasattr(module, node.attr), f"{module.__name__} has no {node.attr}"
 
 
 def test_no_cell_failed(notebook):
@@ -58,7 +80,9 @@ def test_a_figure_is_shown_as_the_file_that_is_saved_and_at_one_size(notebook):
     for cell in code_cells(notebook):
         if named := re.findall(r'show_figure\(figure, "(\w+)"', cell.source):
             [name] = named
-            [shown] = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+            pictures = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+            assert len(pictures) == 1, UNPUBLISHED
+            [shown] = pictures
             saved = paths.project_root() / "figures" / f"{name}.png"
             assert base64.b64decode(shown.data["image/png"]) == saved.read_bytes(), name
             with Image.open(saved) as picture:  # 150 dots an inch, shown at 110
@@ -70,7 +94,7 @@ def test_the_committed_figures_are_those_that_the_notebook_shows(problem):
     notebook = nbformat.read(paths.notebooks_dir() / f"{problem}.ipynb", as_version=4)
     code = "\n".join(cell.source for cell in code_cells(notebook))
     committed = {path.stem for path in (paths.project_root() / "figures").glob(f"{problem}_*")}
-    assert set(re.findall(r'show_figure\(figure, "(\w+)"', code)) == committed
+    assert set(re.findall(r'show_figure\(figure, "(\w+)"', code)) == committed, UNPUBLISHED
     assert "save_figure" not in code, "style.show_figure saves it and shows the file"
 
 

@@ -16,6 +16,7 @@ from hw3utils.training.schedules import (
     OneCycle,
     Steps,
 )
+from made_up import SCHEDULES
 
 
 def momenta(schedule, updates=100, momentum=0.9):
@@ -74,16 +75,15 @@ def test_where_both_bounds_decay_torchs_triangles_are_multiplied_by_gamma(
         triangles.step()
 
 
+def test_what_holds_for_every_schedule_is_tested_with_each_kind():
+    kinds = [kind for kind in vars(schedules).values() if isinstance(kind, type)]
+    defined = {kind for kind in kinds if issubclass(kind, schedules.Schedule)}
+    assert {type(schedule) for schedule in SCHEDULES} == defined - {schedules.Schedule}
+
+
 @pytest.mark.parametrize(
     "schedule",
-    [
-        Constant(0.1),
-        LinearDecay(0.1),
-        OneCycle(0.1),
-        Cyclical(0.01, 0.1),
-        DecayingCyclical(0.01, 0.1),
-        Steps(0.1),
-    ],
+    SCHEDULES,
     ids=lambda schedule: type(schedule).__name__,
 )
 def test_a_schedule_leaves_the_momentum_alone(schedule):
