@@ -106,7 +106,7 @@ def test_a_wrong_command_line_is_refused(line):
 
 def test_every_computed_number_is_up_to_date():
     assert publication.refresh_texts(check_only=True), (
-        "run: .venv/bin/cog -r -n UTF-8 README.md benchmarks/README.md answers/*.md"
+        "run: .venv/bin/cog -r -n UTF-8 -I . README.md benchmarks/README.md answers/*.md"
     )
 
 
