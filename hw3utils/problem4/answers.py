@@ -47,11 +47,10 @@ def students_answer(found: pd.DataFrame, table: pd.DataFrame, settings: Mapping[
     lines = [
         f"**Against LeNet-5 on D alone, tuned, the paper's top K (here {settings['k']:,} of each "
         f"class) brings {top}, {'and' if top == everything else 'but'} a teacher's labels on all "
-        f"of U bring {everything}** ({_arm(small, TUNED)}; {points['top K']} and "
-        f"{points['all of U']} points; other K: 4.3d). Against “D alone” with the same settings "
-        f"top K differs by {points['same settings']}. With the top K that LeNet-5 labelled itself: "
-        f"{points['its own top K']} against D alone, tuned. The teacher has "
-        f"{_arm(table, THE_TEACHER)}.",
+        f"of U bring {everything}**: {points['top K']} and {points['all of U']} points against "
+        f"{_arm(small, TUNED)}. (Other K: 4.3d.) The top K that LeNet-5 labelled itself: "
+        f"{points['its own top K']}. Against “D alone” with the same settings top K differs by "
+        f"{points['same settings']}. The teacher has {_arm(table, THE_TEACHER)}.",
         f"Selection: top K against as many images at random {points['ranking']}, against all of U "
         f"{points['selection']}. Soft labels against hard ones {points['soft labels']}. True "
         f"labels for all of U, which nobody has, against the teacher's {points['true labels']}: "
