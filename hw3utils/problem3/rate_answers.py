@@ -33,9 +33,12 @@ def lead_words(scores: pd.DataFrame, size: Size) -> str:
     at_size = scores[(scores["images"] == size.images) & (scores["epochs"] == size.epochs)]
     others = [rate for rate in at_size["learning_rate"].unique() if rate != best]
     gaps = {rate: rate_gap(scores, size, best, rate) for rate in others}
-    each = "; ".join(
-        f"{rate:g}: {gap.mean:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}), {WORDS[gap.sign]}"
+    reach = {
+        rate: " (one seed)" if np.isnan(gap.low) else f" ({gap.low:+.1f} to {gap.high:+.1f})"
         for rate, gap in gaps.items()
+    }
+    each = "; ".join(
+        f"{rate:g}: {gap.mean:+.1f}{reach[rate]}, {WORDS[gap.sign]}" for rate, gap in gaps.items()
     )
     return f"Validation accuracy at {best:g} minus that at another rate, in points: {each}."
 

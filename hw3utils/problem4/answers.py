@@ -211,7 +211,7 @@ def few_images_answer(
 ) -> str:
     """Return at which K a student is told from D alone, and how often it sees its few images."""
     found = comparisons.against_alone(table, students)
-    kinds = {-1: "worse", 1: "better", 0: "cannot be told from it"}
+    kinds = {-1: "is worse", 1: "is better", 0: "cannot be told from it"}
     parts = [
         f"{kind} at K = {', '.join(f'{k:,}' for k in ks)}"
         for sign, kind in kinds.items()
@@ -222,7 +222,7 @@ def few_images_answer(
     shown = settings["student_updates"] * Stage.batch_size / rows
     true = table[(table["arm"] == RANDOM_TRUE) & (table["k"] == k)]["accuracy"].mean()
     return (
-        f"Against LeNet-5 on D alone, tuned ({levels(students)[TUNED]:.1%}), the student is "
+        f"Against LeNet-5 on D alone, tuned ({levels(students)[TUNED]:.1%}), the student "
         f"{'; '.join(parts)} (these {len(found)} intervals hold together). Every student has the "
         f"same number of updates, so at K = {k:,} it sees each of its {rows:,.0f} labels "
         f"{shown:,.0f} times: {accuracy:.1%}. As many random images with true labels give "

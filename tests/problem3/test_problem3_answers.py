@@ -242,6 +242,8 @@ class TestHeads:
         assert words.startswith("Validation accuracy at 0.1 minus that at another rate, in points")
         assert "0.01: +2.1 (" in words and "1: +0.6 (" in words
         assert words.count("higher") == words.count("cannot be told") == 1
+        one = rate_answers.lead_words(scores[scores["seed"] == 0], Size(160, 60))
+        assert one.count("(one seed), cannot be told") == 2 and "nan" not in one
 
 
 class TestVerdict:

@@ -315,7 +315,7 @@ class TestVerdicts:
 
         mixed = said({low: -0.1, high: 0.1})
         assert (
-            f"worse at K = {low}; better at K = {high}; cannot be told from it at K = {middle}"
+            f"the student is worse at K = {low}; is better at K = {high}; cannot be told from it at K = {middle}"
             in (mixed)
         )
         assert "worse" not in said({}) and "better" not in said({})
